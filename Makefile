@@ -1,0 +1,43 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export RAY_USAGE_STATS_ENABLED := 0
+export OMP_NUM_THREADS := 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## create .venv from the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "creating .venv" && $(PYTHON) -m venv .venv
+	@echo "installing torch" && $(BIN)/pip install -q --disable-pip-version-check \
+		"$$(grep '^torch==' requirements.lock)"
+	@echo "installing the locked dependencies" && $(BIN)/pip install -q \
+		--disable-pip-version-check -r requirements.lock
+	@echo "installing nas" && $(BIN)/pip install -q --disable-pip-version-check \
+		--no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## a real joint search on this machine in about four minutes
+	@$(BIN)/nas demo
+
+test: $(STAMP) ## all tests
+	@$(BIN)/pytest
+
+check: $(STAMP) ## lint, format, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the code in the house format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+
+.PHONY: help install demo test check format clean

@@ -1,0 +1,237 @@
+"""The seams: everything an extension may implement. Model families are in `searchspaces`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.core.candidate import Candidate
+from nas.core.job import Job, JobState
+from nas.core.trial import Event, Fidelity, Task, Trial
+
+CostTable = Mapping[str, NDArray[np.float64]]
+"""`(n,)` column per closed-form cost (`macs`, `weight_bytes`, …), one entry a candidate."""
+
+Report = Callable[[str], None]
+"""Takes one line of progress for people."""
+
+
+class SearchStrategy(ABC):
+    """Proposes tasks. A pure function of its arguments and of the events told to it.
+
+    `ask` draws from `default_rng((seed, number))`, where `number` is the next trial's number
+    (started trials told so far), so a fresh strategy told the stored log continues with the
+    identical next trial. Not thread-safe; one driver owns it.
+
+        tasks = strategy.ask(1)
+        strategy.tell([store.create(task) for task in tasks])   # started
+        strategy.tell(executor.poll(1.0))                       # finished
+    """
+
+    @abstractmethod
+    def ask(self, n: int) -> Sequence[Task]:
+        """At most `n` next tasks, never an evaluation told before; [] is wait, or finished.
+
+        Asking twice without telling gives the same tasks twice: `ask` changes nothing. With
+        nothing running, [] means that the search is finished.
+        """
+
+    @abstractmethod
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Take trials, started (running) or finished, in the order of the job's events."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean and standard deviation, both `(n, m)`."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+
+class Predictor(ABC):
+    """Regression of `(n, m)` targets on `(n, d)` features, with uncertainty."""
+
+    @abstractmethod
+    def fit(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
+        """Learn from `x (n, d)` and `y (n, m)`, forgetting earlier fits. Returns self."""
+
+    @abstractmethod
+    def predict(self, x: NDArray[np.float32]) -> Prediction:
+        """Predict for `x (n, d)`.
+
+        Raises:
+            ConflictError: not fitted.
+        """
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator found; the fields are those of `Trial`."""
+
+    metrics: Mapping[str, float]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Evaluator(ABC):
+    """Scores one candidate; runs in worker processes, so it must survive being shipped there."""
+
+    @abstractmethod
+    def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
+        """Score `candidate` at `fidelity`. The same call gives the same accuracy.
+
+        Raises:
+            EvaluationError: the candidate cannot be scored; becomes the trial's error.
+        """
+
+
+class Executor(ABC):
+    """Runs trials somewhere. Every trial submitted comes back from `poll` once, finished.
+
+    Single-threaded use. A context manager: leaving it cancels what runs and frees resources.
+    """
+
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many more trials may be submitted now."""
+
+    @abstractmethod
+    def submit(self, trial: Trial) -> None:
+        """Start a running trial."""
+
+    @abstractmethod
+    def poll(self, timeout: float) -> Sequence[Trial]:
+        """Finished trials, waiting at most `timeout` seconds for the first."""
+
+    @abstractmethod
+    def cancel(self, number: int) -> None:
+        """Stop a submitted trial; it does not come back from `poll`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Cancel everything submitted and free what was taken. Closing twice is fine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class LatencyQuantiles:
+    """Milliseconds per inference, from single runs."""
+
+    p10: float
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One artifact timed on one device.
+
+    Attributes:
+        latency_ms: quantiles over the runs.
+        latency_ratio: median over that of the reference model, run by run in turn.
+        n_runs: timed runs, after warm-up.
+        spread: interquartile range over the median.
+        load_ms: time to load the artifact.
+        peak_memory_bytes: None where the platform does not tell.
+        energy_mj: per inference; None where the platform does not tell.
+        conditions: device, runtime, versions, threads, batch, operators executed per precision.
+    """
+
+    latency_ms: LatencyQuantiles
+    latency_ratio: float
+    n_runs: int
+    spread: float
+    load_ms: float
+    peak_memory_bytes: int | None
+    energy_mj: float | None
+    conditions: Mapping[str, Any]
+
+
+class Profiler(ABC):
+    """Times exported artifacts on a device."""
+
+    @abstractmethod
+    def profile(self, artifact: Path) -> Profile:
+        """Load and time `artifact`.
+
+        Raises:
+            EvaluationError: the device's runtime cannot load or run it.
+        """
+
+
+class TrialStore(ABC):
+    """The append-only event log of one job, and its trials. Safe for concurrent writers.
+
+    What is returned is a copy: changing it does not change the store.
+    """
+
+    @abstractmethod
+    def create(self, task: Task) -> Trial:
+        """Store a new running trial with the next number, and its started event."""
+
+    @abstractmethod
+    def finish(self, trial: Trial) -> None:
+        """Store a completed or failed trial, and its finished event, in one transaction.
+
+        Raises:
+            ConflictError: that trial is finished already, or `trial` is still running.
+            NotFoundError: that trial was never created.
+        """
+
+    @abstractmethod
+    def events(self, after: int = 0) -> Sequence[Event]:
+        """The log past sequence number `after`, in order."""
+
+    @abstractmethod
+    def trials(self) -> Sequence[Trial]:
+        """Every trial as it stands now, by number."""
+
+
+class JobStore(ABC):
+    """All jobs, and the trial store of each."""
+
+    @abstractmethod
+    def create_job(self, name: str, spec: Mapping[str, Any]) -> Job:
+        """Store a new job in state created, with a new id."""
+
+    @abstractmethod
+    def job(self, job_id: str) -> Job:
+        """One job; `job_id` may be shortened to a prefix that fits only one.
+
+        Raises:
+            NotFoundError: none fits.
+            InvalidInputError: several fit.
+        """
+
+    @abstractmethod
+    def jobs(self) -> Sequence[Job]:
+        """Every job, newest first."""
+
+    @abstractmethod
+    def set_state(self, job_id: str, state: JobState, message: str = "") -> Job:
+        """Move a job to `state`.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+
+    @abstractmethod
+    def trial_store(self, job_id: str) -> TrialStore:
+        """The trials of one job.
+
+        Raises:
+            NotFoundError: no such job.
+        """

@@ -1,0 +1,102 @@
+"""Pareto dominance and hypervolume, over losses (less is better). The sums are moocore's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.core.goals import Goals, columns_of
+from nas.core.trial import Fidelity, Trial, TrialState
+
+
+def non_dominated(
+    losses: NDArray[np.float64], violations: NDArray[np.float64] | None = None
+) -> NDArray[np.bool_]:
+    """`(n,)` which rows of `(n, m)` finite losses no other row beats; of equal rows the first.
+
+    With `violations (n,)`, only rows that meet all constraints (0) can be on the front.
+    """
+    usable = np.isfinite(losses).all(axis=1)
+    if violations is not None:
+        usable &= violations == 0.0
+    mask = np.zeros(len(losses), dtype=np.bool_)
+    index = np.flatnonzero(usable)
+    if len(index):
+        mask[index] = moocore.is_nondominated(losses[index])
+    return mask
+
+
+def ranks(
+    losses: NDArray[np.float64], violations: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """`(n,)` 0 for the front, 1 for the front without it …; infeasible rows after, least wrong first.
+
+    Reference: Deb et al. 2002 (NSGA-II), constraint-domination, section VI.
+    """
+    n = len(losses)
+    violations = np.zeros(n) if violations is None else violations
+    out = np.zeros(n, dtype=np.int64)
+    feasible = (violations == 0.0) & np.isfinite(losses).all(axis=1)
+    n_ranks = 0
+    if feasible.any():
+        out[feasible] = moocore.pareto_rank(losses[feasible])
+        n_ranks = int(out[feasible].max()) + 1
+    rest = np.flatnonzero(~feasible)
+    out[rest] = n_ranks + np.argsort(np.argsort(violations[rest], kind="stable"), kind="stable")
+    return out
+
+
+def hypervolume(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Volume dominated by `(n, m)` losses up to `reference (m,)`; 0 for none."""
+    inside = losses[(losses < reference).all(axis=1)]
+    return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
+
+
+def reference_point(losses: NDArray[np.float64], margin: float = 0.1) -> NDArray[np.float64]:
+    """`(m,)` worst finite loss per objective, moved outwards by `margin` of its range."""
+    finite = losses[np.isfinite(losses).all(axis=1)]
+    if not len(finite):
+        return np.ones(losses.shape[1])
+    worst, best = finite.max(axis=0), finite.min(axis=0)
+    span = np.where(worst > best, worst - best, np.maximum(np.abs(worst), 1.0))
+    return np.asarray(worst + margin * span, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Front:
+    """The non-dominated completed trials at one fidelity, best first by the first objective.
+
+    Attributes:
+        trials: the front's members.
+        fidelity: what they were scored at; None when there is no completed trial.
+        n_considered: completed trials at that fidelity.
+    """
+
+    trials: tuple[Trial, ...]
+    fidelity: Fidelity | None
+    n_considered: int
+
+
+def front_of(
+    trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = None
+) -> Front:
+    """The front among the completed evaluations at `fidelity`, by default the most trusted one.
+
+    A trial without a value for one of the objectives or constraints is not on the front.
+    """
+    scored = [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity is not None]
+    found = {t.fidelity for t in scored if t.fidelity is not None}
+    if fidelity is None and found:
+        fidelity = max(found, key=lambda f: f.rank)
+    members = [t for t in scored if t.fidelity is fidelity]
+    if not members:
+        return Front((), fidelity, 0)
+    columns = columns_of([t.metrics for t in members], goals.metrics)
+    losses = goals.losses(columns)
+    mask = non_dominated(losses, goals.violations(columns, len(members)))
+    order = [i for i in np.argsort(losses[:, 0], kind="stable") if mask[i]]
+    return Front(tuple(members[i] for i in order), fidelity, len(members))

@@ -1,0 +1,181 @@
+"""Trials: tasks and what became of them, and the events a strategy is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Self, assert_never
+
+from nas.core.candidate import Candidate
+from nas.core.errors import ConflictError, InvalidInputError
+
+
+class Fidelity(StrEnum):
+    """How a candidate is scored, cheapest first."""
+
+    PROXY = "proxy"
+    """Closed-form costs and zero-cost scores; nothing is trained."""
+    INHERITED = "inherited"
+    """Shared supernet weights, batch norm refreshed, quantized."""
+    TRAINED = "trained"
+    """A short real training, pruned, fake quantization in the loop."""
+    DEPLOYED = "deployed"
+    """Fine-tuned, exported; accuracy and latency measured on the exported file."""
+
+    @property
+    def rank(self) -> int:
+        """0 for the cheapest, rising with trust."""
+        return list(Fidelity).index(self)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score one candidate at one fidelity."""
+
+    candidate: Candidate
+    fidelity: Fidelity
+
+
+@dataclass(frozen=True)
+class TrainShared:
+    """Advance shared weights (a supernet) by some epochs of `method`."""
+
+    method: str
+    epochs: int
+
+
+Task = Evaluate | TrainShared
+
+
+def task_to_json(task: Task) -> dict[str, Any]:
+    """A JSON object that `task_from_json` reads back to an equal task."""
+    match task:
+        case Evaluate(candidate, fidelity):
+            return {
+                "kind": "evaluate",
+                "values": dict(candidate.values),
+                "key": candidate.key,
+                "fidelity": fidelity.value,
+            }
+        case TrainShared(method, epochs):
+            return {"kind": "train_shared", "method": method, "epochs": epochs}
+        case _:
+            assert_never(task)
+
+
+def task_from_json(body: Mapping[str, Any]) -> Task:
+    """Read what `task_to_json` wrote.
+
+    Raises:
+        InvalidInputError: the object has not this form.
+    """
+    match body:
+        case {"kind": "evaluate", "values": values, "key": str(key), "fidelity": str(fidelity)}:
+            return Evaluate(Candidate(values, key), Fidelity(fidelity))
+        case {"kind": "train_shared", "method": str(method), "epochs": int(epochs)}:
+            return TrainShared(method, epochs)
+        case _:
+            raise InvalidInputError("task", body, "an evaluate or train_shared task")
+
+
+class TrialState(StrEnum):
+    """Where a trial stands; the last two are final."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One task of a job and what became of it. Immutable: `completed` and `failed` return copies.
+
+    Attributes:
+        number: 0, 1, 2 … in the order the job created them.
+        task: what is to be done.
+        state: running until completed or failed.
+        metrics: finite numbers by metric name, units in the name (`latency_ms`).
+        provenance: by metric (or subject) name, how it was measured; plain JSON.
+        artifacts: file by role (`onnx`, `weights`), relative to the job's artifact folder.
+        error: why it failed, one line for people first.
+        seconds: worker time spent on it.
+    """
+
+    number: int
+    task: Task
+    state: TrialState = TrialState.RUNNING
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    seconds: float = 0.0
+
+    def completed(
+        self,
+        metrics: Mapping[str, float],
+        provenance: Mapping[str, Any] | None = None,
+        artifacts: Mapping[str, str] | None = None,
+        seconds: float = 0.0,
+    ) -> Self:
+        """This trial with its result.
+
+        Raises:
+            ConflictError: it is finished already.
+        """
+        self._require_running()
+        return replace(
+            self,
+            state=TrialState.COMPLETED,
+            metrics=dict(metrics),
+            provenance=dict(provenance or {}),
+            artifacts=dict(artifacts or {}),
+            seconds=seconds,
+        )
+
+    def failed(self, error: str, seconds: float = 0.0) -> Self:
+        """This trial with the reason it failed.
+
+        Raises:
+            ConflictError: it is finished already.
+        """
+        self._require_running()
+        return replace(self, state=TrialState.FAILED, error=error, seconds=seconds)
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """The candidate it evaluates; None for shared training."""
+        return self.task.candidate if isinstance(self.task, Evaluate) else None
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """The fidelity it evaluates at; None for shared training."""
+        return self.task.fidelity if isinstance(self.task, Evaluate) else None
+
+    def _require_running(self) -> None:
+        if self.state is not TrialState.RUNNING:
+            raise ConflictError(f"trial {self.number} is already {self.state}")
+
+
+class EventKind(StrEnum):
+    """What happened to a trial."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a job's append-only log.
+
+    Attributes:
+        sequence: 1, 2, 3 … without gaps within the job.
+        kind: started or finished.
+        trial: as it was at this event: running when started, final when finished.
+        at: seconds since the epoch.
+    """
+
+    sequence: int
+    kind: EventKind
+    trial: Trial
+    at: float

@@ -1,0 +1,159 @@
+"""What a specification means: its data loaded, its space built, its strategy made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import searchspaces
+from nas.core import (
+    CostTable,
+    Evaluator,
+    Fidelity,
+    Genotypes,
+    InvalidInputError,
+    SearchStrategy,
+    UnknownNameError,
+)
+from nas.spec import JobSpec
+from nas.strategies import (
+    STRATEGIES,
+    Finalists,
+    PredictorGuided,
+    RandomSearch,
+    RegularizedEvolution,
+    checked_options,
+)
+from predictors.encoders import with_costs
+from predictors.gbdt import GradientBoostedTrees
+from workers.datasets import Dataset, load_dataset
+
+MEASURED = ("accuracy", "latency_ms", "latency_ratio", "file_bytes")
+"""Metrics every search trial measures; a family's cost columns come on top."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A job's data, space and goals, checked against each other.
+
+    Attributes:
+        spec: where it comes from.
+        dataset: images and labels, split.
+        family: builds the networks of the space.
+    """
+
+    spec: JobSpec
+    dataset: Dataset
+    family: searchspaces.ModelFamily
+
+    @classmethod
+    def load(cls, spec: JobSpec) -> Self:
+        """Load the data, build the space, and check every name and setting.
+
+        Raises:
+            InvalidInputError: anything in the specification that cannot work.
+        """
+        if spec.strategy.name not in STRATEGIES:
+            raise UnknownNameError("strategy", spec.strategy.name, STRATEGIES)
+        dataset = load_dataset(spec.data, limit=spec.data_limit)
+        family = searchspaces.family(
+            spec.space.name, dataset.input_shape, dataset.n_classes, spec.space.options
+        )
+        problem = cls(spec, dataset, family)
+        problem._check_metrics()
+        problem.strategy()
+        return problem
+
+    @cached_property
+    def cost_names(self) -> tuple[str, ...]:
+        """Columns of the family's closed-form costs."""
+        row = self.family.space.sample(1, np.random.default_rng(0))
+        return tuple(self.family.costs(row))
+
+    @property
+    def admissible(self) -> Callable[[Genotypes], NDArray[np.bool_]] | None:
+        """Which rows meet the constraints on closed-form costs; None where there are none."""
+        if not any(c.metric in self.cost_names for c in self.spec.goals.constraints):
+            return None
+        return partial(_meets_costs, self)
+
+    def violations(self, costs: CostTable, n: int) -> NDArray[np.float64]:
+        """`(n,)` relative excess over the constraints on closed-form costs."""
+        return self.spec.goals.violations(costs, n)
+
+    def strategy(self) -> SearchStrategy:
+        """A fresh strategy for this job: the search, then its finalists.
+
+        Raises:
+            InvalidInputError: a strategy setting that does not exist or is out of range.
+        """
+        spec = self.spec
+        return Finalists(
+            self._search(),
+            spec.goals,
+            n_trials=spec.budget.trials,
+            n_finalists=spec.budget.finalists,
+            max_worker_seconds=spec.budget.worker_seconds,
+        )
+
+    def evaluator(self, artifact_folder: Path) -> Evaluator:
+        """Scores candidates of this job; files go below `artifact_folder`."""
+        from workers.evaluation import CandidateEvaluator, EvaluationSettings
+
+        training = self.spec.training
+        settings = EvaluationSettings(
+            epochs=training.epochs,
+            finetune_epochs=training.finetune_epochs,
+            qat_epochs=training.qat_epochs,
+            deployed_epochs=training.deployed_epochs,
+            n_runs=training.latency_runs,
+            seed=self.spec.seed,
+        )
+        return CandidateEvaluator(self.family, self.dataset, artifact_folder, settings)
+
+    def _search(self) -> SearchStrategy:
+        spec, space = self.spec, self.family.space
+        options = checked_options(spec.strategy.name, spec.strategy.options)
+        match spec.strategy.name:
+            case "random":
+                return RandomSearch(space, spec.seed, admissible=self.admissible)
+            case "regularized-evolution":
+                return RegularizedEvolution(
+                    space, spec.goals, spec.seed, admissible=self.admissible, **options
+                )
+            case _:
+                return PredictorGuided(
+                    space,
+                    spec.goals,
+                    spec.seed,
+                    predictor=GradientBoostedTrees(seed=spec.seed % 2**31),
+                    featurize=with_costs(space, self.family.costs),
+                    costs=self.family.costs,
+                    admissible=self.admissible,
+                    **options,
+                )
+
+    def _check_metrics(self) -> None:
+        known = (*MEASURED, *self.cost_names)
+        goals = self.spec.goals
+        for field, metrics in (
+            ("objectives", [o.metric for o in goals.objectives]),
+            ("constraints", [c.metric for c in goals.constraints]),
+        ):
+            for metric in metrics:
+                if metric == "test_accuracy":
+                    raise InvalidInputError(
+                        field, metric, "the test split is read once, at the end; use accuracy"
+                    )
+                if metric not in known:
+                    raise UnknownNameError(field, metric, known)
+
+
+def _meets_costs(problem: Problem, rows: Genotypes) -> NDArray[np.bool_]:
+    return problem.violations(problem.family.costs(rows), len(rows)) == 0.0

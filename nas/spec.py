@@ -1,0 +1,134 @@
+"""The specification of a job: JSON in, validated, one clear sentence out when it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nas.core import Goals, InvalidInputError, UnknownNameError
+
+DEVICES = ("cpu",)
+"""Devices whose latency can be measured: this machine's CPU through ONNX Runtime."""
+
+Option = bool | int | float | str | list[Any]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SpaceSpec(_Part):
+    """Which family of networks, and how its options are narrowed."""
+
+    name: str = "mobilenet"
+    options: dict[str, Option] = Field(default_factory=dict)
+
+
+class StrategySpec(_Part):
+    """Which strategy proposes candidates, and its settings."""
+
+    name: str = "predictor-guided"
+    options: dict[str, Option] = Field(default_factory=dict)
+
+
+class BudgetSpec(_Part):
+    """What may be spent.
+
+    Attributes:
+        trials: candidates trained during the search.
+        finalists: candidates fine-tuned, exported and measured at the end.
+        worker_seconds: stop searching when the finished trials took this long together.
+    """
+
+    trials: Positive = 40
+    finalists: Positive = 8
+    worker_seconds: Annotated[float, Field(gt=0)] | None = None
+
+
+class TrainingSpec(_Part):
+    """How long candidates are trained, in epochs, and how often finalists are timed.
+
+    Attributes:
+        epochs: float training of a search trial.
+        finetune_epochs: after pruning.
+        qat_epochs: with fake quantization in the loop.
+        deployed_epochs: additional float fine-tuning of a finalist.
+        latency_runs: timed runs of a finalist's exported file.
+    """
+
+    epochs: Positive = 10
+    finetune_epochs: Count = 2
+    qat_epochs: Count = 2
+    deployed_epochs: Count = 6
+    latency_runs: Annotated[int, Field(ge=30, le=1_000_000)] = 300
+
+
+class JobSpec(_Part):
+    """One search, complete: the same specification and seed give the same search.
+
+    Attributes:
+        name: for people.
+        data: `digits`, `mnist`, or the path of an `.npz` of images and labels.
+        data_limit: use at most this many images; None for all.
+        objectives: text forms, for example `accuracy:max`.
+        constraints: text forms, for example `weight_bytes<=20000`.
+        devices: where latency is measured.
+        seed: of everything random.
+    """
+
+    name: str = Field(default="search", min_length=1, max_length=200)
+    data: str = "digits"
+    data_limit: Annotated[int, Field(ge=50)] | None = None
+    space: SpaceSpec = SpaceSpec()
+    strategy: StrategySpec = StrategySpec()
+    objectives: tuple[str, ...] = ("accuracy:max", "latency_ms:min")
+    constraints: tuple[str, ...] = ()
+    devices: tuple[str, ...] = DEVICES
+    budget: BudgetSpec = BudgetSpec()
+    training: TrainingSpec = TrainingSpec()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Self:
+        """Validate a JSON object; `space` and `strategy` may be given by name alone.
+
+        Raises:
+            InvalidInputError: names the first field that is wrong.
+        """
+        full = dict(body)
+        for part in ("space", "strategy"):
+            if isinstance(full.get(part), str):
+                full[part] = {"name": full[part]}
+        try:
+            spec = cls.model_validate(full)
+        except ValidationError as error:
+            raise _first_error(error) from None
+        for device in spec.devices:
+            if device not in DEVICES:
+                raise UnknownNameError("devices", device, DEVICES)
+        if not spec.devices:
+            raise InvalidInputError("devices", [], f"at least one of {', '.join(DEVICES)}")
+        _ = spec.goals
+        return spec
+
+    @property
+    def goals(self) -> Goals:
+        """Objectives and constraints, parsed."""
+        return Goals.parse(self.objectives, self.constraints)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `parse` reads back to an equal specification."""
+        return self.model_dump(mode="json")
+
+
+def _first_error(error: ValidationError) -> InvalidInputError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "job"
+    if first["type"] == "extra_forbidden":
+        return InvalidInputError(field, first["input"], "no such setting exists")
+    expected = first["msg"].removeprefix("Input ").replace("should be", "it must be")
+    return InvalidInputError(field, first["input"], expected)

@@ -1,0 +1,5 @@
+"""Jobs and trials in SQLite or PostgreSQL."""
+
+from nas.stores.sql.store import SqlStore
+
+__all__ = ["SqlStore"]

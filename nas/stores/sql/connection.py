@@ -1,0 +1,72 @@
+"""Engines, transactions and the one border where SQL errors become ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from nas.core import InvalidInputError, StoreError
+
+BUSY_SECONDS = 30
+
+
+def connect(url: str) -> Engine:
+    """An engine for `url` with this project's settings.
+
+    Raises:
+        InvalidInputError: not a database URL, or one whose driver is not installed.
+    """
+    expected = "memory, sqlite:///file.db or postgresql+psycopg://user@host/database"
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database and parsed.database != ":memory:":
+                Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(
+                parsed, json_serializer=_dumps, connect_args={"timeout": BUSY_SECONDS}
+            )
+            _tune_sqlite(engine)
+            return engine
+        return create_engine(parsed, json_serializer=_dumps, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ImportError, OSError) as error:
+        raise InvalidInputError("store", url, f"{expected} ({error})") from None
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction, committed when the block ends well.
+
+    Raises:
+        StoreError: the database refused or could not be reached.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreError(f"the database did not take it: {str(cause).splitlines()[0]}") from error
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _tune_sqlite(engine: Engine) -> None:
+    """Write-ahead log, foreign keys, and transactions that take the write lock at once."""
+
+    @event.listens_for(engine, "connect")
+    def settings(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

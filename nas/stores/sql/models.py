@@ -1,0 +1,66 @@
+"""The tables. Times are seconds since the epoch; structured fields are JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+JsonObject = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """Root of the typed models."""
+
+    type_annotation_map = {JsonObject: JSON}  # noqa: RUF012
+
+
+class JobRow(Base):
+    """One job."""
+
+    __tablename__ = "jobs"
+
+    job_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    spec: Mapped[JsonObject]
+    state: Mapped[str] = mapped_column(String(16))
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_jobs_created_at", "created_at"),)
+
+
+class TrialRow(Base):
+    """One trial as it stands now; final once its state is not running."""
+
+    __tablename__ = "trials"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    candidate_key: Mapped[str | None] = mapped_column(String(16))
+    fidelity: Mapped[str | None] = mapped_column(String(16))
+    task: Mapped[JsonObject]
+    metrics: Mapped[JsonObject]
+    provenance: Mapped[JsonObject]
+    artifacts: Mapped[JsonObject]
+    error: Mapped[str | None] = mapped_column(Text)
+    seconds: Mapped[float]
+
+    __table_args__ = (
+        Index("ix_trials_job_state", "job_id", "state"),
+        Index("ix_trials_candidate", "job_id", "candidate_key", "fidelity"),
+    )
+
+
+class EventRow(Base):
+    """One line of a job's append-only log."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    trial_number: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    at: Mapped[float]

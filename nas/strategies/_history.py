@@ -1,0 +1,91 @@
+"""What a strategy remembers of the events it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.core import Fidelity, Genotypes, SearchSpace, Trial, TrialState
+from nas.core.goals import columns_of
+
+Admissible = Callable[[Genotypes], NDArray[np.bool_]]
+
+ROUNDS = 20
+BATCH = 512
+SMALL_SPACE = 20_000
+
+
+class History:
+    """Told trials of one fidelity: which candidates were asked, and how the finished ones did."""
+
+    def __init__(self, space: SearchSpace, fidelity: Fidelity) -> None:
+        self._space = space
+        self._fidelity = fidelity
+        self.n_started = 0
+        self.n_finished = 0
+        self.keys: set[int] = set()
+        self.pending: dict[int, Genotypes] = {}
+        self._rows: list[Genotypes] = []
+        self._metrics: list[dict[str, float]] = []
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Take trials in event order; those of another kind or fidelity only count as started."""
+        for trial in trials:
+            running = trial.state is TrialState.RUNNING
+            self.n_started += running
+            self.n_finished += not running
+            if trial.candidate is None or trial.fidelity is not self._fidelity:
+                continue
+            if running:
+                row = self._space.row(trial.candidate)
+                self.keys.add(int(self._space.keys(row[None])[0]))
+                self.pending[trial.number] = row
+                continue
+            row = self.pending.pop(trial.number)
+            if trial.state is TrialState.COMPLETED:
+                self._rows.append(row)
+                self._metrics.append(dict(trial.metrics))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, last: int | None = None) -> Genotypes:
+        """`(n, d)` completed candidates in finish order, or the last of them."""
+        rows = self._rows if last is None else self._rows[-last:]
+        return np.stack(rows) if rows else np.empty((0, len(self._space)), dtype=np.int16)
+
+    def columns(self, metrics: Sequence[str], last: int | None = None) -> dict[str, NDArray[np.float64]]:
+        """`(n,)` column per metric of the same candidates; nan where a trial lacks it."""
+        return columns_of(self._metrics if last is None else self._metrics[-last:], metrics)
+
+    def unseen(self, rows: Genotypes, chosen: Sequence[Genotypes] = ()) -> NDArray[np.bool_]:
+        """`(n,)` whether a row was neither told nor chosen, nor stands earlier in `rows`."""
+        keys = self._space.keys(rows)
+        known = set(self.keys)
+        if len(chosen):
+            known |= {int(k) for k in self._space.keys(np.stack(chosen))}
+        mask = ~np.isin(keys, np.fromiter(known, dtype=np.uint64, count=len(known)))
+        first = np.zeros(len(rows), dtype=np.bool_)
+        first[np.unique(keys, return_index=True)[1]] = True
+        return np.asarray(mask & first)
+
+    def random_row(
+        self,
+        rng: np.random.Generator,
+        chosen: Sequence[Genotypes] = (),
+        admissible: Admissible | None = None,
+    ) -> Genotypes | None:
+        """A random row never told and admissible; None when none is found (space exhausted)."""
+        sizes = [1, 8, 64] + [BATCH] * ROUNDS
+        if self._space.size <= SMALL_SPACE:
+            sizes.append(20 * self._space.size)
+        for size in sizes:
+            rows = self._space.sample(size, rng)
+            usable = self.unseen(rows, chosen)
+            if admissible is not None:
+                usable &= admissible(rows)
+            if usable.any():
+                return rows[int(usable.argmax())]
+        return None

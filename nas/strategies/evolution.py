@@ -1,0 +1,91 @@
+"""Regularized (aging) evolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.core import Evaluate, Fidelity, Genotypes, Goals, SearchSpace, SearchStrategy, Task, Trial
+from nas.strategies._crowding import best_first
+from nas.strategies._history import Admissible, History
+
+TRIES = 64
+
+
+class RegularizedEvolution(SearchStrategy):
+    """Mutates the best of a random tournament among the youngest completed candidates.
+
+    The population is the last `population` completed trials, so the oldest dies whatever its
+    score. With several objectives the tournament's best has the lowest constrained Pareto rank,
+    ties broken by crowding distance. Failed trials are never parents.
+
+    Args:
+        space: what to search.
+        goals: objectives and constraints.
+        seed: of all draws.
+        population: candidates alive; as many random ones come first.
+        sample: size of a tournament.
+        fidelity: of the tasks.
+        admissible: which rows may be asked at all; None for every row.
+
+    Reference: Real et al. 2019, algorithm 1; the paper has one objective.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        goals: Goals,
+        seed: int,
+        population: int = 50,
+        sample: int = 10,
+        fidelity: Fidelity = Fidelity.TRAINED,
+        admissible: Admissible | None = None,
+    ) -> None:
+        self._space = space
+        self._goals = goals
+        self._seed = seed
+        self._population = population
+        self._sample = sample
+        self._fidelity = fidelity
+        self._admissible = admissible
+        self._history = History(space, fidelity)
+
+    def ask(self, n: int) -> Sequence[Task]:
+        """At most `n` tasks; fewer only when the space is exhausted."""
+        chosen: list[Genotypes] = []
+        while len(chosen) < n:
+            number = self._history.n_started + len(chosen)
+            row = self._next(np.random.default_rng((self._seed, number)), number, chosen)
+            if row is None:
+                break
+            chosen.append(row)
+        return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Take trials in event order."""
+        self._history.tell(trials)
+
+    def _next(
+        self, rng: np.random.Generator, number: int, chosen: Sequence[Genotypes]
+    ) -> Genotypes | None:
+        history = self._history
+        if number >= self._population and len(history):
+            parent = self._winner(rng)
+            children = self._space.mutate(np.repeat(parent[None], TRIES, axis=0), rng)
+            usable = history.unseen(children, chosen)
+            if self._admissible is not None:
+                usable &= self._admissible(children)
+            if usable.any():
+                return children[int(usable.argmax())]
+        return history.random_row(rng, chosen, self._admissible)
+
+    def _winner(self, rng: np.random.Generator) -> Genotypes:
+        """`(d,)` best row of a tournament."""
+        alive = self._history.rows(self._population)
+        columns = self._history.columns(self._goals.metrics, self._population)
+        size = min(self._sample, len(alive))
+        drawn = rng.choice(len(alive), size, replace=False)
+        losses = self._goals.losses(columns)[drawn]
+        violations = self._goals.violations(columns, len(alive))[drawn]
+        return np.asarray(alive[drawn[best_first(losses, violations)[0]]])

@@ -1,0 +1,51 @@
+"""Random search: the baseline everything else must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.core import Evaluate, Fidelity, Genotypes, SearchSpace, SearchStrategy, Task, Trial
+from nas.strategies._history import Admissible, History
+
+
+class RandomSearch(SearchStrategy):
+    """Uniform over the options of every decision, without repeats.
+
+    Args:
+        space: what to sample.
+        seed: of all draws.
+        fidelity: of the tasks.
+        admissible: which rows may be asked at all; None for every row.
+
+    Reference: Bergstra and Bengio 2012.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        fidelity: Fidelity = Fidelity.TRAINED,
+        admissible: Admissible | None = None,
+    ) -> None:
+        self._space = space
+        self._seed = seed
+        self._fidelity = fidelity
+        self._admissible = admissible
+        self._history = History(space, fidelity)
+
+    def ask(self, n: int) -> Sequence[Task]:
+        """At most `n` tasks; fewer only when the space is exhausted."""
+        chosen: list[Genotypes] = []
+        while len(chosen) < n:
+            rng = np.random.default_rng((self._seed, self._history.n_started + len(chosen)))
+            row = self._history.random_row(rng, chosen, self._admissible)
+            if row is None:
+                break
+            chosen.append(row)
+        return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Take trials in event order."""
+        self._history.tell(trials)

@@ -1,0 +1,1 @@
+"""Predictors of metrics from genotypes, their features, and what they say about decisions."""

@@ -1,0 +1,50 @@
+"""What a family of networks must be able to do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import nn
+
+from nas.core import Candidate, CostTable, Genotypes, SearchSpace
+
+
+class ModelFamily(ABC):
+    """Turns candidates of a space into networks, and counts what they cost.
+
+    Attributes:
+        space: the joint space of architecture, pruning and quantization.
+        input_shape: `(channels, height, width)` of an image.
+        n_classes: number of logits.
+    """
+
+    space: SearchSpace
+    input_shape: tuple[int, int, int]
+    n_classes: int
+
+    @abstractmethod
+    def build(self, candidate: Candidate) -> nn.Module:
+        """The dense float network, before pruning and quantization."""
+
+    @abstractmethod
+    def prune(self, network: nn.Module, candidate: Candidate) -> None:
+        """Remove what the candidate prunes from a network of `build`, in place and for real."""
+
+    @abstractmethod
+    def quantize(self, network: nn.Module, candidate: Candidate) -> None:
+        """Fold batch norms and attach fake quantizers, observing, in place; after `prune`."""
+
+    @abstractmethod
+    def costs(self, rows: Genotypes) -> CostTable:
+        """`(n,)` columns for `(n, d)` rows, of the pruned and quantized networks.
+
+        Columns: `params`; `macs`; `bit_ops` (MACs times weight bits times input bits);
+        `weight_bytes` (weights at their bits, float32 biases and scales);
+        `peak_activation_bytes` (the most input, output and kept residual bytes any layer needs).
+        A stage whose activations are float reads its input as float. No network is built.
+        """
+
+    @abstractmethod
+    def bits(self, candidate: Candidate) -> Mapping[str, tuple[int, int]]:
+        """(weight bits, activation bits) by stage name; 32 is float."""

@@ -1,0 +1,169 @@
+"""From a finished network to the file a user ships, and what that file really does."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper
+from torch import nn
+
+from nas.core import EvaluationError
+from workers.datasets import Images, Labels
+
+OPSET = 17
+INPUT, OUTPUT = "images", "logits"
+EVAL_BATCH = 512
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def export_onnx(network: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+    """Write `network` as ONNX with a free batch axis; quantized weights are stored as integers.
+
+    Raises:
+        EvaluationError: the network cannot be exported.
+    """
+    network.eval().cpu()
+    with written_whole(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                torch.onnx.export(
+                    network,
+                    (torch.zeros(2, *input_shape),),
+                    str(temporary),
+                    input_names=[INPUT],
+                    output_names=[OUTPUT],
+                    dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                    opset_version=OPSET,
+                    dynamo=False,
+                )
+            except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+                raise EvaluationError(f"ONNX export failed: {error}") from error
+        model = onnx.load(temporary)
+        store_integer_weights(model)
+        onnx.checker.check_model(model)
+        onnx.save(model, temporary)
+
+
+def store_integer_weights(model: ModelProto) -> None:
+    """Fold QuantizeLinear of constant weights into integer initializers, in place."""
+    graph = model.graph
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    folded = []
+    for node in graph.node:
+        if not all(name in constants for name in node.input):
+            continue
+        inputs = [constants[name] for name in node.input]
+        if node.op_type == "QuantizeLinear":
+            constants[node.output[0]] = _quantized(*inputs)
+            folded.append(node)
+    for node in folded:
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    stored = {t.name for t in graph.initializer}
+    kept = [t for t in graph.initializer if t.name in used]
+    made = [node.output[0] for node in folded if node.output[0] in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    graph.initializer.extend(
+        numpy_helper.from_array(constants[name], name) for name in made if name not in stored
+    )
+
+
+def session(path: Path, n_threads: int = 1) -> ort.InferenceSession:
+    """The runtime's session with its default optimisations.
+
+    Raises:
+        EvaluationError: the runtime cannot load the file.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors share no other base
+        raise EvaluationError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+
+
+def onnx_logits(path: Path, x: Images) -> NDArray[np.float32]:
+    """`(n, classes)` what the file computes for `x (n, C, H, W)`."""
+    runner = session(path)
+    parts = [x[i : i + EVAL_BATCH] for i in range(0, len(x), EVAL_BATCH)]
+    return np.concatenate([runner.run(None, {INPUT: part})[0] for part in parts])
+
+
+def onnx_accuracy(path: Path, x: Images, y: Labels) -> float:
+    """Share of images the file classifies right, 0 to 1."""
+    return float((onnx_logits(path, x).argmax(1) == y).mean())
+
+
+def executed_operators(path: Path) -> Mapping[str, int]:
+    """How often each operator type stands in the graph the runtime really executes."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options.optimized_model_filepath = str(optimised)
+        try:
+            ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's errors share no other base
+            raise EvaluationError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+        graph = onnx.load(optimised).graph
+    return dict(sorted(Counter(node.op_type for node in graph.node).items()))
+
+
+def expected_calibration_error(
+    logits: NDArray[np.float32], y: Labels, n_bins: int = 15
+) -> float:
+    """Mean gap between confidence and accuracy over equal confidence bins, 0 to 1.
+
+    Reference: Guo et al. 2017 (On calibration of modern neural networks), equation 3.
+    """
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == y
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, weights=right - confidence, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(y))
+
+
+def _quantized(
+    x: NDArray[np.float32], scale: NDArray[np.float32], zero: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    """QuantizeLinear of a constant, output channels first, as ONNX defines it."""
+    shape = (-1,) + (1,) * (x.ndim - 1) if scale.ndim else ()
+    codes = np.rint(x / scale.reshape(shape)) + zero.reshape(shape)
+    limits = np.iinfo(zero.dtype)
+    return np.clip(codes, limits.min, limits.max).astype(zero.dtype)
+
+

@@ -1,0 +1,236 @@
+"""Scoring candidates: closed-form costs, a short training, or the exported artifact itself."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nas.core import (
+    Candidate,
+    Evaluation,
+    EvaluationError,
+    Evaluator,
+    Fidelity,
+    Profile,
+    Report,
+)
+from searchspaces import ModelFamily
+from searchspaces.plain import plain_module_source
+from workers.datasets import Dataset
+from workers.deployment import (
+    expected_calibration_error,
+    export_onnx,
+    onnx_logits,
+    written_whole,
+)
+from workers.profiling import OnnxRuntimeProfiler
+from workers.quantizing import prune_and_finetune, quantize_and_finetune
+from workers.training import TrainingSettings, accuracy, recalibrate_batch_norm, train
+
+TRAINED_WEIGHTS = "trained.safetensors"
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How much work each fidelity does.
+
+    Attributes:
+        epochs: float training.
+        finetune_epochs: after pruning.
+        qat_epochs: with fake quantization in the loop.
+        deployed_epochs: more float fine-tuning for finalists.
+        n_runs: timed runs of a finalist's file; search trials use a third.
+        seed: of everything random, with the candidate's key.
+    """
+
+    epochs: int = 10
+    finetune_epochs: int = 2
+    qat_epochs: int = 2
+    deployed_epochs: int = 6
+    n_runs: int = 300
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CandidateEvaluator(Evaluator):
+    """Trains, compresses, exports and measures candidates of one family on one data set.
+
+    Files go to `artifact_folder/<candidate key>/`, whole or not at all.
+    """
+
+    family: ModelFamily
+    dataset: Dataset
+    artifact_folder: Path
+    settings: EvaluationSettings
+
+    def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
+        """Score `candidate` at `fidelity`.
+
+        Raises:
+            EvaluationError: the fidelity needs a supernet, or export or timing failed.
+        """
+        torch.set_num_threads(1)
+        match fidelity:
+            case Fidelity.PROXY:
+                return Evaluation(self._costs(candidate), {"costs": COMPUTED})
+            case Fidelity.TRAINED:
+                return self._trained(candidate, report)
+            case Fidelity.DEPLOYED:
+                return self._deployed(candidate, report)
+            case Fidelity.INHERITED:
+                raise EvaluationError("inherited scores need a supernet, and this job has none")
+            case _:
+                assert_never(fidelity)
+
+    # ---------------------------------------------------------------- fidelities
+
+    def _trained(self, candidate: Candidate, report: Report) -> Evaluation:
+        network = self._train(candidate, report)
+        self._quantize(network, candidate, report)
+        data = self.dataset
+        onnx_path = self._path(candidate, "search.onnx")
+        export_onnx(network, data.input_shape, onnx_path)
+        profile = OnnxRuntimeProfiler(n_runs=max(30, self.settings.n_runs // 3)).profile(onnx_path)
+        metrics = {
+            "accuracy": accuracy(network, data.x_val, data.y_val),
+            "latency_ms": profile.latency_ms.p50,
+            "latency_ratio": profile.latency_ratio,
+            "file_bytes": float(onnx_path.stat().st_size),
+            **self._costs(candidate),
+        }
+        onnx_path.unlink()
+        provenance = self._provenance(candidate, profile)
+        provenance["accuracy"] = {"kind": "simulated", "on": "fake-quantized network, validation"}
+        weights = {"weights": f"{candidate.key}/{TRAINED_WEIGHTS}"}
+        return Evaluation(metrics, provenance, weights)
+
+    def _deployed(self, candidate: Candidate, report: Report) -> Evaluation:
+        network = self._trained_network(candidate, report)
+        data, settings = self.dataset, self.settings
+        report("fine-tuning the finalist")
+        schedule = TrainingSettings(settings.deployed_epochs, learning_rate=4e-3)
+        train(network, data.x_train, data.y_train, schedule, self._seed(candidate, 3))
+        recalibrate_batch_norm(network, data.x_train)
+        self._quantize(network, candidate, report)
+        path = self._path(candidate, "model.onnx")
+        report("exporting and measuring")
+        export_onnx(network, data.input_shape, path)
+        profile = OnnxRuntimeProfiler(n_runs=settings.n_runs).profile(path)
+        logits, test_logits = onnx_logits(path, data.x_val), onnx_logits(path, data.x_test)
+        metrics = {
+            "accuracy": float((logits.argmax(1) == data.y_val).mean()),
+            "test_accuracy": float((test_logits.argmax(1) == data.y_test).mean()),
+            "ece": expected_calibration_error(logits, data.y_val),
+            "latency_ms": profile.latency_ms.p50,
+            "latency_p10_ms": profile.latency_ms.p10,
+            "latency_p90_ms": profile.latency_ms.p90,
+            "latency_p99_ms": profile.latency_ms.p99,
+            "latency_ratio": profile.latency_ratio,
+            "load_ms": profile.load_ms,
+            "file_bytes": float(path.stat().st_size),
+            **self._costs(candidate),
+        }
+        artifacts = {"onnx": f"{candidate.key}/model.onnx", **self._write_source(network, candidate)}
+        return Evaluation(metrics, self._provenance(candidate, profile), artifacts)
+
+    # ---------------------------------------------------------------- steps
+
+    def _train(self, candidate: Candidate, report: Report) -> nn.Module:
+        """Train, prune and fine-tune from scratch; keeps the float weights for finalists."""
+        torch.manual_seed(self._seed(candidate, 0))
+        network = self.family.build(candidate)
+        report("training")
+        data, settings = self.dataset, self.settings
+        schedule = TrainingSettings(settings.epochs)
+        train(network, data.x_train, data.y_train, schedule, self._seed(candidate, 1))
+        prune_and_finetune(
+            network, self.family, candidate, data, settings.finetune_epochs, self._seed(candidate, 2)
+        )
+        with written_whole(self._path(candidate, TRAINED_WEIGHTS)) as temporary:
+            save_file(network.state_dict(), temporary)
+        return network
+
+    def _trained_network(self, candidate: Candidate, report: Report) -> nn.Module:
+        """The pruned float network as the search left it; trained anew where its file is gone."""
+        path = self._path(candidate, TRAINED_WEIGHTS)
+        if not path.is_file():
+            return self._train(candidate, report)
+        network = self.family.build(candidate)
+        self.family.prune(network, candidate)
+        network.load_state_dict(load_file(path))
+        return network
+
+    def _quantize(self, network: nn.Module, candidate: Candidate, report: Report) -> None:
+        report("training with quantization in the loop")
+        epochs, seed = self.settings.qat_epochs, self._seed(candidate, 4)
+        quantize_and_finetune(network, self.family, candidate, self.dataset, epochs, seed)
+
+    def _write_source(self, network: nn.Module, candidate: Candidate) -> dict[str, str]:
+        """Write the plain PyTorch module beside the ONNX file; artifact names by role."""
+        example = torch.from_numpy(self.dataset.x_val[:2])
+        title = f"Candidate {candidate.key}, generated by nas: weights at their quantized values."
+        source, state = plain_module_source(copy.deepcopy(network), example, title)
+        with written_whole(self._path(candidate, "model.safetensors")) as temporary:
+            save_file(state, temporary)
+        with written_whole(self._path(candidate, "model.py")) as temporary:
+            temporary.write_text(source)
+        return {
+            "torch_source": f"{candidate.key}/model.py",
+            "torch_weights": f"{candidate.key}/model.safetensors",
+        }
+
+    # ---------------------------------------------------------------- facts
+
+    def _path(self, candidate: Candidate, name: str) -> Path:
+        folder = self.artifact_folder / candidate.key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def _seed(self, candidate: Candidate, stage: int) -> int:
+        return zlib.crc32(f"{self.settings.seed}/{candidate.key}/{stage}".encode())
+
+    def _costs(self, candidate: Candidate) -> dict[str, float]:
+        table = self.family.costs(self.family.space.row(candidate)[None])
+        return {name: float(column[0]) for name, column in table.items()}
+
+    def _provenance(self, candidate: Candidate, profile: Profile) -> dict[str, Any]:
+        bits = {name: f"w{w}a{a}" for name, (w, a) in self.family.bits(candidate).items()}
+        timed = {
+            "kind": "measured",
+            "on": "exported ONNX file, batch 1",
+            "n_runs": profile.n_runs,
+            "spread": profile.spread,
+            "conditions": dict(profile.conditions),
+            "asked": bits,
+            "executed": {name: executed(text) for name, text in bits.items()},
+        }
+        return {
+            "accuracy": {"kind": "measured", "on": "exported ONNX file, validation split"},
+            "test_accuracy": {"kind": "measured", "on": "exported ONNX file, test split, once"},
+            "latency_ms": timed,
+            "file_bytes": {"kind": "measured", "on": "exported ONNX file"},
+            "costs": COMPUTED,
+        }
+
+
+COMPUTED: Mapping[str, str] = {"kind": "computed", "on": "closed form"}
+
+
+def executed(bits: str) -> str:
+    """What this runtime does with a stage of these bits (`w8a8`), said plainly."""
+    weight, activation = (int(part) for part in bits[1:].split("a"))
+    if weight == 32:
+        return "float32 kernels"
+    if activation == 32:
+        return f"float32 kernels; {weight}-bit weights are widened while running"
+    if min(weight, activation) == 8:
+        return "int8 kernels"
+    return "4-bit codes not executed as such: they run in int8 kernels"

@@ -1,0 +1,171 @@
+"""Trials as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    RayError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+
+from nas.core import (
+    Evaluator,
+    Executor,
+    Fidelity,
+    InvalidInputError,
+    NasError,
+    Trial,
+    WorkerLostError,
+)
+from workers.executors._run import describe, run_trial
+
+OBJECT_STORE_BYTES = 200 * 2**20
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+class ClusterError(NasError, RuntimeError):
+    """A Ray cluster could not be started or reached."""
+
+
+@contextmanager
+def cluster(
+    address: str | None = None, n_cpus: int | None = None, dashboard: bool = False
+) -> Iterator[None]:
+    """Join the cluster at `address`, or start a small one here that ends with the block.
+
+    Raises:
+        ClusterError: it could not be started or reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        settings |= {
+            "num_cpus": n_cpus or usable_cpus(),
+            "include_dashboard": dashboard,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_node_ip_address": "127.0.0.1",
+        }
+    else:
+        settings["address"] = address
+    try:
+        ray.init(runtime_env={"env_vars": WORKER_ENVIRONMENT}, **settings)
+    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
+        raise ClusterError(f"could not {where}: {describe(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def usable_cpus() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class RayExecutor(Executor):
+    """One Ray task per trial, named after job, trial and fidelity.
+
+    A worker that dies is retried by Ray; when the retries are used up the trial fails with that
+    reason. An error of the evaluator itself is not retried.
+
+    Args:
+        evaluator: shipped to the workers once.
+        job_name: first part of every task's name.
+        n_workers: trials at once; None for one per CPU of the cluster.
+        cpus: CPUs a task takes, by fidelity; the default takes all of one machine for
+            `deployed`, so that nothing else disturbs its timing.
+        max_retries: how often a trial whose worker died is started again.
+
+    Raises:
+        InvalidInputError: the cluster has not that many CPUs on any one machine.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        job_name: str,
+        n_workers: int | None = None,
+        cpus: Mapping[Fidelity, float] | None = None,
+        max_retries: int = 2,
+    ) -> None:
+        machines = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        largest = max(machines, default=0.0)
+        self._cpus = dict(cpus) if cpus is not None else {Fidelity.DEPLOYED: largest}
+        for fidelity, wanted in self._cpus.items():
+            if wanted > largest:
+                raise InvalidInputError(
+                    f"CPUs for {fidelity}", wanted, f"at most {largest:g}, the largest machine has"
+                )
+        self._n_workers = n_workers or max(1, int(sum(machines)))
+        self._job_name = job_name
+        self._max_retries = max_retries
+        self._evaluator = ray.put(evaluator)
+        self._task = ray.remote(run_trial)
+        self._running: dict[ray.ObjectRef[Trial], Trial] = {}
+
+    def capacity(self) -> int:
+        """Workers without a trial."""
+        return self._n_workers - len(self._running)
+
+    def submit(self, trial: Trial) -> None:
+        """Start the trial's task."""
+        fidelity = trial.fidelity
+        label = fidelity.value if fidelity else "shared training"
+        task = self._task.options(
+            name=f"{self._job_name} #{trial.number} {label}",
+            num_cpus=self._cpus.get(fidelity, 1.0) if fidelity else 1.0,
+            max_retries=self._max_retries,
+        )
+        self._running[task.remote(trial, self._evaluator)] = trial
+
+    def poll(self, timeout: float) -> Sequence[Trial]:
+        """Finished trials, waiting at most `timeout` seconds for the first."""
+        if not self._running:
+            return []
+        waiting = list(self._running)
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        return [self._result(ref) for ref in ready]
+
+    def cancel(self, number: int) -> None:
+        """Stop the trial's task, by force."""
+        for ref, trial in list(self._running.items()):
+            if trial.number == number:
+                del self._running[ref]
+                ray.cancel(ref, force=True)
+
+    def close(self) -> None:
+        """Stop every task submitted."""
+        for trial in list(self._running.values()):
+            self.cancel(trial.number)
+
+    def _result(self, ref: ray.ObjectRef[Trial]) -> Trial:
+        trial = self._running.pop(ref)
+        try:
+            done: Trial = ray.get(ref)
+        except (WorkerCrashedError, TaskCancelledError) as error:
+            lost = WorkerLostError(
+                f"the worker died {self._max_retries + 1} times ({type(error).__name__})"
+            )
+            return trial.failed(describe(lost))
+        except RayError as error:
+            return trial.failed(describe(WorkerLostError(describe(error))))
+        return done
