@@ -117,7 +117,9 @@ class Model:
             shutil.copyfile(source, target / source.name)
         card = json.dumps(self.card(), indent=2, sort_keys=True)
         (target / "card.json").write_text(card + "\n")
-        (target / "genotype.json").write_text(json.dumps(dict(self.candidate.values), indent=2) + "\n")
+        (target / "genotype.json").write_text(
+            json.dumps(dict(self.candidate.values), indent=2) + "\n"
+        )
         return target
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ import searchspaces
 from nas.core import (
     CostTable,
     Evaluator,
-    Fidelity,
     Genotypes,
     InvalidInputError,
     SearchStrategy,
@@ -33,6 +32,7 @@ from nas.strategies import (
 from predictors.encoders import with_costs
 from predictors.gbdt import GradientBoostedTrees
 from workers.datasets import Dataset, load_dataset
+from workers.evaluation import CandidateEvaluator, EvaluationSettings
 
 MEASURED = ("accuracy", "latency_ms", "latency_ratio", "file_bytes")
 """Metrics every search trial measures; a family's cost columns come on top."""
@@ -102,12 +102,11 @@ class Problem:
             max_worker_seconds=spec.budget.worker_seconds,
         )
 
-    def evaluator(self, artifact_folder: Path) -> Evaluator:
-        """Scores candidates of this job; files go below `artifact_folder`."""
-        from workers.evaluation import CandidateEvaluator, EvaluationSettings
-
+    @property
+    def evaluation(self) -> EvaluationSettings:
+        """How much work each fidelity does."""
         training = self.spec.training
-        settings = EvaluationSettings(
+        return EvaluationSettings(
             epochs=training.epochs,
             finetune_epochs=training.finetune_epochs,
             qat_epochs=training.qat_epochs,
@@ -115,11 +114,14 @@ class Problem:
             n_runs=training.latency_runs,
             seed=self.spec.seed,
         )
-        return CandidateEvaluator(self.family, self.dataset, artifact_folder, settings)
+
+    def evaluator(self, artifact_folder: Path) -> Evaluator:
+        """Scores candidates of this job; files go below `artifact_folder`."""
+        return CandidateEvaluator(self.family, self.dataset, artifact_folder, self.evaluation)
 
     def _search(self) -> SearchStrategy:
         spec, space = self.spec, self.family.space
-        options = checked_options(spec.strategy.name, spec.strategy.options)
+        options: dict[str, Any] = dict(checked_options(spec.strategy.name, spec.strategy.options))
         match spec.strategy.name:
             case "random":
                 return RandomSearch(space, spec.seed, admissible=self.admissible)

@@ -66,7 +66,9 @@ class GradientBoostedTrees(Predictor):
             raise ConflictError("the predictor is not fitted yet: call fit first")
         shape = (len(x), len(self._center))
         if not self._members:
-            return Prediction(np.broadcast_to(self._center, shape), np.broadcast_to(self._scale, shape))
+            return Prediction(
+                np.broadcast_to(self._center, shape), np.broadcast_to(self._scale, shape)
+            )
         votes = np.stack(
             [[member.inplace_predict(x) for member in target] for target in self._members]
         )  # (m, members, n)

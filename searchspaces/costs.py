@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Tally:
         taps: Column | int,
         pixels: int,
         bits: BitColumns,
-        times: Column | int = 1,
+        times: NDArray[Any] | int = 1,
     ) -> None:
         """Add `times` convolutions of `taps` weights per (input, output) pair and one bias each.
 
@@ -71,7 +72,9 @@ class Tally:
             np.ceil(weights * bits.weight / 8) + n_out * BIAS_BYTES + scales * SCALE_BYTES
         )
 
-    def alive(self, n_values: Column | int, bits: BitColumns, where: Column | bool = True) -> None:
+    def alive(
+        self, n_values: Column | int, bits: BitColumns, where: NDArray[np.bool_] | bool = True
+    ) -> None:
         """`n_values` activations are held at once, wherever `where`."""
         held = np.where(where, n_values * bits.activation, 0.0)
         np.maximum(self.peak, held, out=self.peak)

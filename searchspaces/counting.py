@@ -62,9 +62,7 @@ class _Counter:
     def leave_block(self, module: Bottleneck, args: tuple[Tensor], out: Tensor) -> None:
         self.held = None
 
-    def weighted(
-        self, module: ConvUnit | LinearUnit, args: tuple[Tensor], out: Tensor
-    ) -> None:
+    def weighted(self, module: ConvUnit | LinearUnit, args: tuple[Tensor], out: Tensor) -> None:
         layer = module.conv if isinstance(module, ConvUnit) else module.linear
         quantizer = module.weight_quantizer
         bits = FLOAT_BITS if quantizer is None else quantizer.bits

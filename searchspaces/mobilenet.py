@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from nas.core import Candidate, CostTable, Decision, Genotypes, InvalidInputError, SearchSpace, Value
+from nas.core import (
+    Candidate,
+    CostTable,
+    Decision,
+    Genotypes,
+    InvalidInputError,
+    SearchSpace,
+    Value,
+)
 from searchspaces._base import ModelFamily
 from searchspaces.compression import (
     StageBits,
@@ -90,7 +98,9 @@ class MobileNetOptions:
         )
         _check_list("keep", self.keep, lambda v: 0 < v <= 1, "shares above 0, up to 1", float)
         _check_list("weight_bits", self.weight_bits, lambda v: v in (4, 8, 32), "of 4, 8, 32")
-        _check_list("activation_bits", self.activation_bits, lambda v: v in (4, 8, 32), "of 4, 8, 32")
+        _check_list(
+            "activation_bits", self.activation_bits, lambda v: v in (4, 8, 32), "of 4, 8, 32"
+        )
         if self.widths is not None:
             if not isinstance(self.widths, tuple) or len(self.widths) != self.n_stages:
                 raise _bad("widths", self.widths, f"one list per stage, {self.n_stages} lists")
@@ -178,7 +188,9 @@ class MobileNetFamily(ModelFamily):
 
     def quantize(self, network: nn.Module, candidate: Candidate) -> None:
         """Fold batch norms and attach fake quantizers, observing; after `prune`."""
-        quantize_network(_mobilenet(network), [self._stage_bits(candidate, s) for s in self._stages])
+        quantize_network(
+            _mobilenet(network), [self._stage_bits(candidate, s) for s in self._stages]
+        )
 
     def bits(self, candidate: Candidate) -> Mapping[str, tuple[int, int]]:
         """(weight bits, activation bits) by stage name; 32 is float."""
@@ -237,7 +249,10 @@ class MobileNetFamily(ModelFamily):
             if full not in self.space.column:
                 return np.full(columns.shape[1], inactive)
             j = self.space.column[full]
-            options = [float(o) if not isinstance(o, str) else float(o == "per_channel") for o in self.space.decisions[j].options]
+            options = [
+                float(o) if not isinstance(o, str) else float(o == "per_channel")
+                for o in self.space.decisions[j].options
+            ]
             return np.array([*options, inactive])[columns[j]]
 
         n_in: NDArray[np.float64] = np.full(columns.shape[1], float(STEM_WIDTH))
@@ -283,9 +298,7 @@ def _bad(name: str, value: object, expected: str) -> InvalidInputError:
     return InvalidInputError(f"space.options.{name}", value, expected)
 
 
-def _check_list(
-    name: str, values: object, accept: object, expected: str, kind: type = int
-) -> None:
+def _check_list(name: str, values: object, accept: object, expected: str, kind: type = int) -> None:
     assert callable(accept)
     numbers = (int, float) if kind is float else (int,)
     good = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0

@@ -84,5 +84,3 @@ def _indented(code: str) -> str:
     lines = [freed.sub("", line) for line in code.strip().splitlines() if line.strip()]
     start = next(i for i, line in enumerate(lines) if line.startswith("def forward"))
     return "\n".join("    " + line for line in lines[start:])
-
-

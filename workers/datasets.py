@@ -109,7 +109,9 @@ def _read_npz(source: str) -> dict[str, NDArray[np.generic]]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files if name[0] in "xy"}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInputError("data", source, f"not a readable .npz of arrays ({error})") from None
+        raise InvalidInputError(
+            "data", source, f"not a readable .npz of arrays ({error})"
+        ) from None
 
 
 def _pair(
@@ -123,7 +125,9 @@ def _pair(
         raise InvalidInputError("data", source, f"arrays {PATTERNS}; it has {sorted(arrays)}")
     x, y = (arrays[name] for name in names)
     if x.ndim not in (3, 4) or x.dtype.kind not in "uif":
-        raise InvalidInputError(f"data {names[0]}", f"{x.dtype} {x.shape}", "numbers (n, H, W[, C])")
+        raise InvalidInputError(
+            f"data {names[0]}", f"{x.dtype} {x.shape}", "numbers (n, H, W[, C])"
+        )
     if y.shape != (len(x),) or y.dtype.kind not in "ui":
         expected = f"whole numbers, one per image: ({len(x)},)"
         raise InvalidInputError(f"data {names[1]}", f"{y.dtype} {y.shape}", expected)
@@ -156,9 +160,7 @@ def _check_labels(source: str, y: Labels, y_test: Labels) -> None:
         raise InvalidInputError("data labels", source, "at least two images of every class")
 
 
-def _split(
-    x: Images, y: Labels, rng: np.random.Generator
-) -> tuple[Images, Labels, Images, Labels]:
+def _split(x: Images, y: Labels, rng: np.random.Generator) -> tuple[Images, Labels, Images, Labels]:
     """Hold out a fifth of every class, at least one image each."""
     held = np.zeros(len(y), dtype=np.bool_)
     for label in np.unique(y):

@@ -141,9 +141,7 @@ def executed_operators(path: Path) -> Mapping[str, int]:
     return dict(sorted(Counter(node.op_type for node in graph.node).items()))
 
 
-def expected_calibration_error(
-    logits: NDArray[np.float32], y: Labels, n_bins: int = 15
-) -> float:
+def expected_calibration_error(logits: NDArray[np.float32], y: Labels, n_bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over equal confidence bins, 0 to 1.
 
     Reference: Guo et al. 2017 (On calibration of modern neural networks), equation 3.
@@ -165,5 +163,3 @@ def _quantized(
     codes = np.rint(x / scale.reshape(shape)) + zero.reshape(shape)
     limits = np.iinfo(zero.dtype)
     return np.clip(codes, limits.min, limits.max).astype(zero.dtype)
-
-

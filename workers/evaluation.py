@@ -138,7 +138,10 @@ class CandidateEvaluator(Evaluator):
             "file_bytes": float(path.stat().st_size),
             **self._costs(candidate),
         }
-        artifacts = {"onnx": f"{candidate.key}/model.onnx", **self._write_source(network, candidate)}
+        artifacts = {
+            "onnx": f"{candidate.key}/model.onnx",
+            **self._write_source(network, candidate),
+        }
         return Evaluation(metrics, self._provenance(candidate, profile), artifacts)
 
     # ---------------------------------------------------------------- steps
@@ -152,7 +155,12 @@ class CandidateEvaluator(Evaluator):
         schedule = TrainingSettings(settings.epochs)
         train(network, data.x_train, data.y_train, schedule, self._seed(candidate, 1))
         prune_and_finetune(
-            network, self.family, candidate, data, settings.finetune_epochs, self._seed(candidate, 2)
+            network,
+            self.family,
+            candidate,
+            data,
+            settings.finetune_epochs,
+            self._seed(candidate, 2),
         )
         with written_whole(self._path(candidate, TRAINED_WEIGHTS)) as temporary:
             save_file(network.state_dict(), temporary)

@@ -1,4 +1,4 @@
-"""From a trained float network to a quantized one: prune, fine-tune, fold, calibrate, train again."""
+"""From a trained float network to a quantized one: prune, fold, calibrate, train again."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Every error a user or an extension can meet.
 
-    NasError
-    ├── InvalidInputError (ValueError)      something the caller gave is wrong; nothing was started
-    │   ├── UnknownNameError (LookupError)  no space, strategy, metric, device … of that name
-    │   └── InfeasibleError                 constraints that no candidate can meet
-    ├── NotFoundError (LookupError)         no such job, trial or artifact
-    ├── ConflictError (RuntimeError)        the state forbids it (finished twice, resumed while running)
-    ├── StoreError (RuntimeError)           the database refused or could not be reached
-    ├── EvaluationError (RuntimeError)      a trial's own work went wrong
-    └── WorkerLostError (RuntimeError)      the process or machine that ran a trial is gone
+NasError
+├── InvalidInputError (ValueError)      something the caller gave is wrong; nothing was started
+│   ├── UnknownNameError (LookupError)  no space, strategy, metric, device … of that name
+│   └── InfeasibleError                 constraints that no candidate can meet
+├── NotFoundError (LookupError)         no such job, trial or artifact
+├── ConflictError (RuntimeError)        the state forbids it (finished twice, resumed while running)
+├── StoreError (RuntimeError)           the database refused or could not be reached
+├── EvaluationError (RuntimeError)      a trial's own work went wrong
+└── WorkerLostError (RuntimeError)      the process or machine that ran a trial is gone
 """
 
 from __future__ import annotations

@@ -159,6 +159,8 @@ class Goals:
         return total
 
 
-def columns_of(rows: Sequence[Mapping[str, float]], metrics: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+def columns_of(
+    rows: Sequence[Mapping[str, float]], metrics: Iterable[str]
+) -> dict[str, NDArray[np.float64]]:
     """`(n,)` column per metric from `n` metric mappings, nan where one lacks it."""
     return {m: np.array([row.get(m, np.nan) for row in rows], dtype=np.float64) for m in metrics}

@@ -33,7 +33,7 @@ def non_dominated(
 def ranks(
     losses: NDArray[np.float64], violations: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64]:
-    """`(n,)` 0 for the front, 1 for the front without it …; infeasible rows after, least wrong first.
+    """`(n,)` 0 for the front, 1 for the front without it …; then the infeasible, least wrong first.
 
     Reference: Deb et al. 2002 (NSGA-II), constraint-domination, section VI.
     """
@@ -81,9 +81,7 @@ class Front:
     n_considered: int
 
 
-def front_of(
-    trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = None
-) -> Front:
+def front_of(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = None) -> Front:
     """The front among the completed evaluations at `fidelity`, by default the most trusted one.
 
     A trial without a value for one of the objectives or constraints is not on the front.

@@ -25,9 +25,7 @@ def crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return distance
 
 
-def best_first(
-    losses: NDArray[np.float64], violations: NDArray[np.float64]
-) -> NDArray[np.int64]:
+def best_first(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> NDArray[np.int64]:
     """`(n,)` row numbers from best to worst: constrained rank, then crowding within the rank."""
     rank = ranks(losses, violations)
     spread = np.zeros(len(losses))

@@ -56,7 +56,9 @@ class History:
         rows = self._rows if last is None else self._rows[-last:]
         return np.stack(rows) if rows else np.empty((0, len(self._space)), dtype=np.int16)
 
-    def columns(self, metrics: Sequence[str], last: int | None = None) -> dict[str, NDArray[np.float64]]:
+    def columns(
+        self, metrics: Sequence[str], last: int | None = None
+    ) -> dict[str, NDArray[np.float64]]:
         """`(n,)` column per metric of the same candidates; nan where a trial lacks it."""
         return columns_of(self._metrics if last is None else self._metrics[-last:], metrics)
 

@@ -133,10 +133,10 @@ class PredictorGuided(SearchStrategy):
         if number < self._n_initial or len(history) < MIN_TO_FIT:
             return history.random_row(rng, chosen, self._admissible)
         pool = self._pool()
-        open_ = np.flatnonzero(history.unseen(pool.rows, chosen)) if len(pool.rows) else []
-        if not len(open_):
+        unasked = np.flatnonzero(history.unseen(pool.rows, chosen)).astype(np.int64)
+        if not len(unasked):
             return history.random_row(rng, chosen, self._admissible)
-        return pool.rows[open_[self._pick(pool, open_, chosen, rng)]]
+        return pool.rows[unasked[self._pick(pool, unasked, chosen, rng)]]
 
     def _pool(self) -> _Pool:
         """The scored pool of the present knowledge: a function of the finished trials alone."""

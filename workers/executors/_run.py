@@ -6,7 +6,7 @@ import logging
 import math
 import time
 
-from nas.core import Evaluate, Evaluator, Trial, TrainShared
+from nas.core import Evaluate, Evaluator, TrainShared, Trial
 
 logger = logging.getLogger("nas.worker")
 

@@ -30,7 +30,7 @@ def migrate(engine: Engine) -> None:
             return
         if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
             raise StoreError(
-                f"the database has schema {revision}, which a newer version of nas wrote: upgrade nas"
+                f"the database has schema {revision}, written by a newer version: upgrade nas"
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

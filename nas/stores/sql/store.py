@@ -28,9 +28,10 @@ from nas.core.trial import task_from_json, task_to_json
 from nas.stores._checks import only_match, require_finished
 from nas.stores.sql.connection import connect, transaction
 from nas.stores.sql.migrate import migrate
-from nas.stores.sql.models import EventRow, JobRow, TrialRow
+from nas.stores.sql.models import Base
 
-Jobs, Trials, Events = JobRow.__table__, TrialRow.__table__, EventRow.__table__
+metadata = Base.metadata
+Jobs, Trials, Events = (metadata.tables[name] for name in ("jobs", "trials", "events"))
 
 LOCK_JOB = select(Jobs.c.job_id).where(Jobs.c.job_id == bindparam("job")).with_for_update()
 NEXT_NUMBER = select(func.coalesce(func.max(Trials.c.number) + 1, 0)).where(
@@ -46,7 +47,12 @@ FINISH = (
         Trials.c.number == bindparam("trial"),
         Trials.c.state == TrialState.RUNNING.value,
     )
-    .values({name: bindparam(name) for name in ("metrics", "provenance", "artifacts", "error", "seconds")})
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("metrics", "provenance", "artifacts", "error", "seconds")
+        }
+    )
     .values(state=bindparam("new_state"))
 )
 STATE = select(Trials.c.state).where(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nas.core import Constraint, Genotypes, InfeasibleError, Relation, SearchSpace
 from nas.problem import Problem
+from workers.estimation import estimate_trial_seconds, latency_floor_ms
 
 N_SAMPLES = 20_000
 UNIT_METRICS = ("accuracy",)
@@ -62,8 +63,6 @@ def preview(problem: Problem, n_workers: int) -> Preview:
     Raises:
         InfeasibleError: constraints that nothing in the space can meet.
     """
-    from workers.estimation import estimate_trial_seconds, latency_floor_ms
-
     check_feasible(problem)
     space = problem.family.space
     rows = space.sample(N_SAMPLES, np.random.default_rng(problem.spec.seed))
@@ -71,9 +70,10 @@ def preview(problem: Problem, n_workers: int) -> Preview:
     constraints = [c for c in problem.spec.goals.constraints if c.metric in costs]
     spec = problem.spec
     floor = latency_floor_ms(problem.family, cheapest(problem))
-    _check_latency(problem, floor)
-    middle = [space.candidate(rows[i]) for i in np.argsort(costs["macs"])[[N_SAMPLES // 4, N_SAMPLES // 2, 3 * N_SAMPLES // 4]]]
-    times = estimate_trial_seconds(problem.family, problem.dataset, middle, spec.training)
+    by_size = np.argsort(costs["macs"])
+    quartiles = by_size[[N_SAMPLES // 4, N_SAMPLES // 2, 3 * N_SAMPLES // 4]]
+    middle = [space.candidate(rows[i]) for i in quartiles]
+    times = estimate_trial_seconds(problem.family, problem.dataset, middle, problem.evaluation)
     n_rounds = -(-spec.budget.trials // n_workers)
     return Preview(
         n_candidates=space.size,
@@ -88,7 +88,7 @@ def preview(problem: Problem, n_workers: int) -> Preview:
 
 
 def check_feasible(problem: Problem) -> None:
-    """Refuse cost constraints that no candidate meets, and shares outside 0 to 1.
+    """Refuse constraints that no candidate meets: on costs, on shares, on measured latency.
 
     Raises:
         InfeasibleError: with the nearest values that some candidate has.
@@ -107,6 +107,8 @@ def check_feasible(problem: Problem) -> None:
             )
     if problem.admissible is not None:
         _check_together(problem)
+    if any(c.metric == "latency_ms" for c in problem.spec.goals.constraints):
+        _check_latency(problem, latency_floor_ms(problem.family, cheapest(problem)))
 
 
 def cost_range(problem: Problem, name: str) -> tuple[float, float]:

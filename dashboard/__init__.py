@@ -1,0 +1,1 @@
+"""What people look at: figures and reports, from plain trials and goals."""

@@ -1,0 +1,57 @@
+"""What a finished search says about its predictor and its decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from nas.core import Fidelity, Trial, TrialState
+from nas.problem import Problem
+from predictors.encoders import with_costs
+from predictors.gbdt import GradientBoostedTrees
+from predictors.importance import decision_importance
+from predictors.validation import Validation, cross_validate
+
+MIN_TRIALS = 10
+
+
+def predictor_quality(problem: Problem, trials: Sequence[Trial]) -> dict[str, Validation]:
+    """Out-of-fold predictions of each learned objective over the search trials, by metric.
+
+    Empty with fewer than 10 completed trials.
+    """
+    done = _searched(trials)
+    if len(done) < MIN_TRIALS:
+        return {}
+    space = problem.family.space
+    rows = np.stack([space.row(t.candidate) for t in done if t.candidate is not None])
+    features = with_costs(space, problem.family.costs)(rows)
+    fresh = partial(GradientBoostedTrees, seed=problem.spec.seed % 2**31)
+    return {
+        metric: cross_validate(fresh, features, np.array([t.metrics[metric] for t in done]))
+        for metric in _learned(problem)
+    }
+
+
+def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+    """Share of each decision in explaining each objective, by metric, largest first."""
+    done = _searched(trials)
+    if len(done) < MIN_TRIALS:
+        return {}
+    space = problem.family.space
+    rows = np.stack([space.row(t.candidate) for t in done if t.candidate is not None])
+    return {
+        o.metric: decision_importance(space, rows, np.array([t.metrics[o.metric] for t in done]))
+        for o in problem.spec.goals.objectives
+    }
+
+
+def _searched(trials: Sequence[Trial]) -> list[Trial]:
+    return [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity is Fidelity.TRAINED]
+
+
+def _learned(problem: Problem) -> list[str]:
+    metrics = [o.metric for o in problem.spec.goals.objectives]
+    return [m for m in metrics if m not in problem.cost_names]

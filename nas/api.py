@@ -1,0 +1,120 @@
+"""The two calls most people need: `nas.search` and `nas.preview`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas import console, forecast, jobs
+from nas.front import Front
+from nas.problem import Problem
+from nas.spec import JobSpec
+
+Named = str | Mapping[str, Any]
+DEFAULT_OBJECTIVES = ("accuracy:max", "latency_ms:min")
+
+
+def search(
+    data: str = "digits",
+    *,
+    space: Named = "mobilenet",
+    strategy: Named = "predictor-guided",
+    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    constraints: Sequence[str] = (),
+    trials: int = 40,
+    finalists: int = 8,
+    training: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    name: str = "search",
+    home: str | Path = jobs.DEFAULT_HOME,
+    executor: jobs.ExecutorName = "local",
+    n_workers: int | None = None,
+    progress: bool = True,
+) -> Front:
+    """Run one search here and return its front; files and trials stay below `home`.
+
+    Args:
+        data: `digits`, `mnist`, or the path of an `.npz` of images and labels.
+        space: a family's name, or `{"name": …, "options": {…}}`.
+        strategy: a strategy's name, or `{"name": …, "options": {…}}`.
+        objectives: `metric`, `metric:min` or `metric:max`; the first orders the front.
+        constraints: for example `weight_bytes<=20000`.
+        trials: candidates trained during the search.
+        finalists: candidates fine-tuned, exported and measured at the end.
+        training: epochs and timed runs; see `nas.spec.TrainingSpec`.
+        seed: of everything random.
+        name: of the job, for people.
+        home: folder for the database and the models.
+        executor: `local` for this process, `ray` for a cluster.
+        n_workers: trials at once on Ray; None for one per CPU.
+        progress: show a progress bar.
+
+    Raises:
+        InvalidInputError: something given cannot work; nothing was started.
+    """
+    spec = specification(
+        data, space, strategy, objectives, constraints, trials, finalists, training, seed, name
+    )
+    problem = Problem.load(spec)
+    workspace = jobs.Workspace.open(home)
+    job = jobs.submit(workspace, spec, problem)
+    with console.progress(spec, enabled=progress) as listen:
+        return jobs.run(workspace, job, executor, n_workers, listen=listen, problem=problem)
+
+
+def preview(
+    data: str = "digits",
+    *,
+    space: Named = "mobilenet",
+    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    constraints: Sequence[str] = (),
+    trials: int = 40,
+    finalists: int = 8,
+    training: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    n_workers: int = 1,
+) -> forecast.Preview:
+    """Size of the space, cost ranges, feasible share and estimated time, before any training.
+
+    The arguments are those of `search`.
+
+    Raises:
+        InvalidInputError: something given cannot work, or no candidate meets the constraints.
+    """
+    spec = specification(
+        data, space, "random", objectives, constraints, trials, finalists, training, seed, "preview"
+    )
+    return forecast.preview(Problem.load(spec), n_workers)
+
+
+def specification(
+    data: str,
+    space: Named,
+    strategy: Named,
+    objectives: Sequence[str],
+    constraints: Sequence[str],
+    trials: int,
+    finalists: int,
+    training: Mapping[str, Any] | None,
+    seed: int,
+    name: str,
+) -> JobSpec:
+    """The validated job specification of these settings.
+
+    Raises:
+        InvalidInputError: names the first field that is wrong.
+    """
+    return JobSpec.parse(
+        {
+            "name": name,
+            "data": data,
+            "space": space,
+            "strategy": strategy,
+            "objectives": objectives,
+            "constraints": constraints,
+            "budget": {"trials": trials, "finalists": finalists},
+            "training": dict(training or {}),
+            "seed": seed,
+        }
+    )

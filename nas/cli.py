@@ -1,0 +1,360 @@
+"""The `nas` command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nas import console, forecast, jobs
+from nas.api import DEFAULT_OBJECTIVES, specification
+from nas.core import InvalidInputError, Job, NasError
+from nas.front import Front
+from nas.problem import Problem
+from nas.reporting import write_report
+from nas.spec import JobSpec
+
+app = typer.Typer(
+    help="Search networks over architecture x pruning x quantization, measured as shipped.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out, err = Console(), Console(stderr=True)
+
+Home = Annotated[Path, typer.Option(envvar="NAS_HOME", help="Folder for database and models.")]
+Store = Annotated[
+    str | None, typer.Option(envvar="NAS_STORE", help="Database URL; default: nas.db in HOME.")
+]
+JobId = Annotated[str, typer.Argument(help="Job id, or the beginning of one.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Executor = Annotated[str, typer.Option(help="ray, or local for this process alone.")]
+Workers = Annotated[int | None, typer.Option(help="Trials at once; default: one per CPU.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster; default: start one here.")]
+Data = Annotated[str, typer.Option(help="digits, mnist, or the path of an .npz.")]
+Space = Annotated[str, typer.Option(help="Family of networks.")]
+SpaceOption = Annotated[
+    list[str] | None, typer.Option(help='Narrow the space, for example "n_stages=2". Repeatable.')
+]
+Objectives = Annotated[
+    list[str] | None, typer.Option("--objective", help="metric, metric:min or metric:max.")
+]
+Constraints = Annotated[
+    list[str] | None, typer.Option("--constraint", help='For example "weight_bytes<=20000".')
+]
+Trials = Annotated[int, typer.Option(help="Candidates to train.")]
+FinalistCount = Annotated[int, typer.Option(help="Candidates to deploy and measure.")]
+Epochs = Annotated[int, typer.Option(help="Training epochs of a search trial.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+
+
+@app.command()
+def search(
+    data: Data = "digits",
+    space: Space = "mobilenet",
+    space_option: SpaceOption = None,
+    strategy: Annotated[
+        str, typer.Option(help="predictor-guided, regularized-evolution or random.")
+    ] = "predictor-guided",
+    objective: Objectives = None,
+    constraint: Constraints = None,
+    trials: Trials = 40,
+    finalists: FinalistCount = 8,
+    epochs: Epochs = 10,
+    seed: Seed = 0,
+    name: Annotated[str, typer.Option(help="Of the job, for people.")] = "search",
+    executor: Executor = "ray",
+    workers: Workers = None,
+    address: Address = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this job instead.")] = None,
+    home: Home = jobs.DEFAULT_HOME,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Run a search to its Pareto front; Ctrl-C stops it so that it can be resumed."""
+    if resume is not None:
+        _resume(resume, home, store, executor, workers, address, as_json)
+        return
+    spec = specification(
+        data,
+        {"name": space, "options": _options(space_option)},
+        strategy,
+        objective or DEFAULT_OBJECTIVES,
+        constraint or (),
+        trials,
+        finalists,
+        {"epochs": epochs},
+        seed,
+        name,
+    )
+    _check_executor(executor, workers)
+    problem = Problem.load(spec)
+    workspace = _workspace_checked(spec, problem, home, store)
+    job = jobs.submit(workspace, spec, problem)
+    _run(workspace, job, problem, executor, workers, address, as_json)
+
+
+@app.command()
+def resume(
+    job: JobId,
+    executor: Executor = "ray",
+    workers: Workers = None,
+    address: Address = None,
+    home: Home = jobs.DEFAULT_HOME,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a job that was stopped, failed, or whose process died."""
+    _resume(job, home, store, executor, workers, address, as_json)
+
+
+@app.command()
+def demo(
+    home: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("nas_demo"),
+    trials: Trials = 28,
+    workers: Workers = None,
+    executor: Executor = "ray",
+) -> None:
+    """A real joint search on scikit-learn's digits, on this machine, in about four minutes."""
+    spec = JobSpec.parse(
+        {
+            "name": "demo",
+            "data": "digits",
+            "objectives": ["accuracy:max", "latency_ms:min", "weight_bytes:min"],
+            "constraints": ["weight_bytes<=60000"],
+            "budget": {"trials": trials, "finalists": 8},
+            "training": {"epochs": 8, "deployed_epochs": 4},
+        }
+    )
+    _check_executor(executor, workers)
+    problem = Problem.load(spec)
+    workspace = jobs.Workspace.open(home)
+    found = forecast.preview(problem, workers or jobs.usable_cpus())
+    out.print(console.preview_table(found))
+    job = jobs.submit(workspace, spec, problem)
+    front = _run(workspace, job, problem, executor, workers, None, as_json=False)
+    models = front.export(home / "models")
+    out.print(f"report   {home / 'report.html'}")
+    write_report(workspace, job, home / "report.html", problem)
+    out.print(f"models   {home / 'models'} ({len(models)} folders: ONNX, PyTorch source, card)")
+    out.print(f"next     nas export {job.job_id} --home {home} --best 'weight_bytes<=15000'")
+
+
+@app.command()
+def preview(
+    data: Data = "digits",
+    space: Space = "mobilenet",
+    space_option: SpaceOption = None,
+    objective: Objectives = None,
+    constraint: Constraints = None,
+    trials: Trials = 40,
+    finalists: FinalistCount = 8,
+    epochs: Epochs = 10,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Size of the space, cost ranges, feasible share and time, before anything is spent."""
+    spec = specification(
+        data,
+        {"name": space, "options": _options(space_option)},
+        "random",
+        objective or DEFAULT_OBJECTIVES,
+        constraint or (),
+        trials,
+        finalists,
+        {"epochs": epochs},
+        0,
+        "preview",
+    )
+    _check_executor("local", workers)
+    found = forecast.preview(Problem.load(spec), workers or jobs.usable_cpus())
+    _show(found.to_json() if as_json else console.preview_table(found), as_json)
+
+
+@app.command("jobs")
+def list_jobs(home: Home = jobs.DEFAULT_HOME, store: Store = None, as_json: Json = False) -> None:
+    """List jobs, newest first."""
+    found = _existing(home, store).store.jobs()
+    _show([_job_json(j) for j in found] if as_json else console.jobs_table(found), as_json)
+
+
+@app.command()
+def show(
+    job: JobId, home: Home = jobs.DEFAULT_HOME, store: Store = None, as_json: Json = False
+) -> None:
+    """Show one job: its specification, state and trial counts."""
+    workspace = _existing(home, store)
+    found = workspace.store.job(job)
+    trials = workspace.store.trial_store(found.job_id).trials()
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.state] = counts.get(trial.state, 0) + 1
+    errors = {t.number: t.error for t in trials if t.error}
+    body = {**_job_json(found), "trials": counts, "errors": errors}
+    _show(body, as_json)
+
+
+@app.command()
+def front(
+    job: JobId, home: Home = jobs.DEFAULT_HOME, store: Store = None, as_json: Json = False
+) -> None:
+    """Show a job's Pareto front as it stands now."""
+    workspace = _existing(home, store)
+    found = workspace.front(workspace.store.job(job))
+    _show([m.card() for m in found] if as_json else console.front_table(found), as_json)
+
+
+@app.command()
+def export(
+    job: JobId,
+    best: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the best model that meets this, e.g. 'latency_ms<=0.3'."),
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", "-o", help="Folder to write to.")] = Path("exported"),
+    home: Home = jobs.DEFAULT_HOME,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Export the front, or its best model under constraints: ONNX, PyTorch source, card."""
+    workspace = _existing(home, store)
+    found = workspace.front(workspace.store.job(job))
+    written = [found.best(*best).export(to)] if best else found.export(to)
+    if as_json:
+        _show([str(path) for path in written], as_json)
+        return
+    for path in written:
+        out.print(str(path))
+
+
+@app.command()
+def report(
+    job: JobId,
+    to: Annotated[Path, typer.Option("--to", "-o", help="File to write.")] = Path("report.html"),
+    home: Home = jobs.DEFAULT_HOME,
+    store: Store = None,
+) -> None:
+    """Write a self-contained HTML report of a job."""
+    workspace = _existing(home, store)
+    write_report(workspace, workspace.store.job(job), to)
+    out.print(str(to))
+
+
+def main() -> None:
+    """Run the command; our errors are one sentence and exit code 2, Ctrl-C is 130."""
+    logging.getLogger("nas").addHandler(logging.NullHandler())
+    try:
+        app(standalone_mode=True)
+    except NasError as error:
+        err.print(f"[red]error[/red] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _options(texts: list[str] | None) -> dict[str, Any]:
+    """`["n_stages=2", "kernels=[3,5]"]` as a mapping; values are JSON.
+
+    Raises:
+        InvalidInputError: not of the form name=value.
+    """
+    options: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        try:
+            options[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            equals = ""
+        if not equals:
+            raise InvalidInputError("space-option", text, "name=value with a JSON value")
+    return options
+
+
+def _check_executor(executor: str, workers: int | None) -> None:
+    if executor not in ("ray", "local"):
+        raise InvalidInputError("executor", executor, "ray or local")
+    if workers is not None and workers < 1:
+        raise InvalidInputError("workers", workers, "at least 1")
+
+
+def _workspace_checked(
+    spec: JobSpec, problem: Problem, home: Path, store: str | None
+) -> jobs.Workspace:
+    """The workspace, opened only once the job is known to be possible."""
+    forecast.check_feasible(problem)
+    return jobs.Workspace.open(home, store)
+
+
+def _existing(home: Path, store: str | None) -> jobs.Workspace:
+    if store is None and not (home / "nas.db").is_file():
+        raise InvalidInputError("home", str(home), "a folder in which a search was run")
+    return jobs.Workspace.open(home, store)
+
+
+def _resume(
+    job_id: str,
+    home: Path,
+    store: str | None,
+    executor: str,
+    workers: int | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    _check_executor(executor, workers)
+    workspace = _existing(home, store)
+    job = jobs.resumable(workspace, job_id)
+    problem = Problem.load(JobSpec.parse(job.spec))
+    _run(workspace, job, problem, executor, workers, address, as_json)
+
+
+def _run(
+    workspace: jobs.Workspace,
+    job: Job,
+    problem: Problem,
+    executor: str,
+    workers: int | None,
+    address: str | None,
+    as_json: bool,
+) -> Front:
+    err.print(f"job {job.job_id}: {job.name}")
+    name: jobs.ExecutorName = "local" if executor == "local" else "ray"
+    try:
+        with console.progress(problem.spec) as listen:
+            found = jobs.run(workspace, job, name, workers, address, listen, problem)
+    except KeyboardInterrupt:
+        err.print(f"stopped; go on with: nas resume {job.job_id} --home {workspace.home.name}")
+        raise
+    report_path = workspace.folder(job) / "report.html"
+    write_report(workspace, workspace.store.job(job.job_id), report_path, problem)
+    _show([m.card() for m in found] if as_json else console.front_table(found), as_json)
+    return found
+
+
+def _job_json(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "name": job.name,
+        "state": job.state,
+        "message": job.message,
+        "created_at": job.created_at,
+        "spec": dict(job.spec),
+    }
+
+
+def _show(content: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(content, indent=2))
+    elif isinstance(content, dict):
+        out.print_json(json.dumps(content))
+    else:
+        out.print(content)

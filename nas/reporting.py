@@ -1,0 +1,65 @@
+"""Gathering what a report shows, and writing it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dashboard.report import ReportContent, render_report
+from nas.analysis import importances, predictor_quality
+from nas.core import EventKind, InvalidInputError, Job
+from nas.jobs import Workspace
+from nas.problem import Problem
+from nas.spec import JobSpec
+from workers.profiling.onnxruntime import processor_name
+
+
+def write_report(
+    workspace: Workspace, job: Job, path: Path, problem: Problem | None = None
+) -> Path:
+    """Write the self-contained HTML report of `job` to `path`; returns it.
+
+    Raises:
+        InvalidInputError: `path` is a folder.
+    """
+    if path.is_dir():
+        raise InvalidInputError("report", str(path), "a file name, such as report.html")
+    problem = problem or Problem.load(JobSpec.parse(job.spec))
+    events = workspace.store.trial_store(job.job_id).events()
+    finished = [e.trial for e in events if e.kind is EventKind.FINISHED]
+    trials = sorted(
+        {e.trial.number: e.trial for e in events}.values(), key=lambda trial: trial.number
+    )
+    quality = predictor_quality(problem, finished)
+    content = ReportContent(
+        title=job.name,
+        facts={
+            **_facts(problem, job),
+            "wall time": f"{events[-1].at - events[0].at:.0f} s" if events else "none yet",
+        },
+        goals=problem.spec.goals,
+        trials=trials,
+        finished=finished,
+        predictions={m: (v.predicted, v.measured, v.tau) for m, v in quality.items()},
+        importances=importances(problem, finished),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_report(content))
+    return path
+
+
+def _facts(problem: Problem, job: Job) -> dict[str, str]:
+    spec, data = problem.spec, problem.dataset
+    n_images = f"{len(data.x_train)} train, {len(data.x_val)} validation, {len(data.x_test)} test"
+    return {
+        "job": job.job_id,
+        "submitted": datetime.fromtimestamp(job.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "data": f"{data.name} {'x'.join(map(str, data.input_shape))}: {n_images}",
+        "space": f"{spec.space.name}, {problem.family.space.size:,} candidates",
+        "strategy": spec.strategy.name,
+        "objectives": ", ".join(spec.objectives),
+        "constraints": ", ".join(spec.constraints) or "none",
+        "budget": f"{spec.budget.trials} trials, {spec.budget.finalists} finalists",
+        "seed": str(spec.seed),
+        "processor": processor_name(),
+    }
