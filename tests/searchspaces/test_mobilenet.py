@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import searchspaces
+from nas.core import Candidate, InvalidInputError, UnknownNameError
+from searchspaces.compression.pruning import hidden_importance, kept_channels
+from searchspaces.counting import count
+from searchspaces.layers import set_observing
+from searchspaces.network import Bottleneck, MobileNet
+from searchspaces.plain import plain_module_source
+
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 20, 33), (1, 4, 4)]
+rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def finished(family: searchspaces.ModelFamily, candidate: Candidate) -> torch.nn.Module:
+    """The candidate's pruned and quantized network, with random weights and set ranges."""
+    network = family.build(candidate).eval()
+    family.prune(network, candidate)
+    family.quantize(network, candidate)
+    with torch.no_grad():
+        network(torch.randn(4, *family.input_shape))
+    set_observing(network, False)
+    return network.eval()
+
+
+@given(rngs, st.sampled_from(SHAPES), st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
+def test_costs_equal_what_a_built_network_counts(
+    rng: np.random.Generator, shape: tuple[int, int, int], n_stages: int
+) -> None:
+    family = searchspaces.family("mobilenet", shape, 7, {"n_stages": n_stages})
+    row = family.space.sample(1, rng)
+    network = finished(family, family.space.candidate(row[0]))
+    assert count(network, shape) == {k: float(v[0]) for k, v in family.costs(row).items()}
+
+
+@given(rngs, st.sampled_from(SHAPES))
+@settings(max_examples=15, deadline=None)
+def test_plain_source_computes_the_same_without_our_packages(
+    rng: np.random.Generator, shape: tuple[int, int, int]
+) -> None:
+    family = searchspaces.family("mobilenet", shape, 5, {"n_stages": 2})
+    network = finished(family, family.space.candidate(family.space.sample(1, rng)[0]))
+    x = torch.randn(3, *shape)
+    source, state = plain_module_source(network, x, "a test")
+    assert "searchspaces" not in source
+    namespace: dict[str, object] = {}
+    exec(source, namespace)
+    plain = namespace["Network"]()  # type: ignore[operator]
+    plain.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(x), network(x), rtol=0, atol=1e-6)
+
+
+def test_folding_batch_norm_leaves_the_float_output_alone() -> None:
+    options = {"weight_bits": [32]}
+    family = searchspaces.family("mobilenet", (1, 8, 8), 10, options)
+    candidate = family.space.candidate(family.space.sample(1, np.random.default_rng(0))[0])
+    network = family.build(candidate)
+    x = torch.randn(16, 1, 8, 8)
+    network.train()(x)
+    before = network.eval()(x)
+    family.quantize(network, candidate)
+    torch.testing.assert_close(network(x), before, rtol=1e-4, atol=1e-5)
+
+
+def test_pruning_keeps_the_most_important_channels() -> None:
+    options = {"n_stages": 1, "depths": [1], "keep": [0.5], "squeeze_excitation": [True]}
+    family = searchspaces.family("mobilenet", (1, 8, 8), 10, options)
+    candidate = family.space.candidate(family.space.sample(1, np.random.default_rng(3))[0])
+    network = family.build(candidate)
+    assert isinstance(network, MobileNet)
+    block = network.stages[0].blocks[0]
+    assert isinstance(block, Bottleneck)
+    important = hidden_importance(block)
+    weights = block.depthwise.conv.weight.clone()
+    family.prune(network, candidate)
+    n_kept = int(kept_channels(len(important), 0.5))
+    best = important.topk(n_kept).indices.sort().values
+    assert block.depthwise.conv.weight.shape[0] == n_kept < len(important)
+    torch.testing.assert_close(block.depthwise.conv.weight, weights[best])
+    assert network.train()(torch.randn(4, 1, 8, 8)).shape == (4, 10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [((1, 8, 8), (1, 1, 2, 1)), ((1, 28, 28), (2, 1, 2, 2)), ((3, 32, 32), (2, 1, 2, 2)), ((1, 4, 4), (1, 1, 1, 1))],
+)
+def test_strides_follow_the_resolution(shape: tuple[int, int, int], strides: tuple[int, ...]) -> None:
+    assert searchspaces.MobileNetFamily(shape, 10).strides == strides
+
+
+def test_activation_bits_exist_only_for_quantized_weights() -> None:
+    space = searchspaces.family("mobilenet", (1, 8, 8), 10).space
+    rows = space.sample(500, np.random.default_rng(0))
+    bits, activation = (space.column[f"stage1.{n}"] for n in ("weight_bits", "activation_bits"))
+    floats = space.decisions[bits].options.index(32)
+    assert ((rows[:, activation] < 0) == (rows[:, bits] == floats)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"n_stages": 0}, "n_stages"),
+        ({"n_stages": True}, "n_stages"),
+        ({"kernels": [2]}, "kernels"),
+        ({"depths": []}, "depths"),
+        ({"keep": [1.5]}, "keep"),
+        ({"weight_bits": [8, 4]}, "weight_bits"),
+        ({"widths": [[8]]}, "widths"),
+        ({"depth": [1]}, "depth"),
+        ({"kernels": "35"}, "kernels"),
+    ],
+)
+def test_bad_options_name_the_option(options: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"space\.options\.{field}"):
+        searchspaces.family("mobilenet", (1, 8, 8), 10, options)
+
+
+def test_unknown_family_and_tiny_images_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'mobilenet'"):
+        searchspaces.family("mobilnet", (1, 8, 8), 10)
+    with pytest.raises(InvalidInputError, match="at least 4x4"):
+        searchspaces.family("mobilenet", (1, 3, 8), 10)

@@ -1,0 +1,228 @@
+"""What every strategy must do; a new one is added to `STRATEGIES` below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from nas.core import (
+    Condition,
+    Decision,
+    Evaluate,
+    Fidelity,
+    Genotypes,
+    Goals,
+    SearchSpace,
+    SearchStrategy,
+    Trial,
+    TrialState,
+    hypervolume,
+)
+from nas.core.goals import columns_of
+from nas.strategies import Finalists, PredictorGuided, RandomSearch, RegularizedEvolution
+from predictors.encoders import with_costs
+from predictors.gbdt import GradientBoostedTrees
+
+GOALS = Goals.parse(["accuracy", "weight_bytes"], ["weight_bytes<=900"])
+
+
+def make_space(n_decisions: int) -> SearchSpace:
+    decisions = [Decision(f"w{i}", (1, 2, 4, 8)) for i in range(n_decisions)]
+    decisions += [
+        Decision("bits", (4, 8, 32)),
+        Decision("grain", ("tensor", "channel"), Condition("bits", (4, 8)), ordered=False),
+    ]
+    return SearchSpace(tuple(decisions))
+
+
+def costs_of(space: SearchSpace) -> Callable[[Genotypes], dict[str, np.ndarray]]:
+    def costs(rows: Genotypes) -> dict[str, np.ndarray]:
+        width = np.array([1.0, 2.0, 4.0, 8.0])[rows[:, : len(space) - 2]]
+        bits = np.array([4.0, 8.0, 32.0])[rows[:, -2]]
+        return {"weight_bytes": width.sum(axis=1) * bits}
+
+    return costs
+
+
+def score(space: SearchSpace, row: Genotypes) -> dict[str, float]:
+    """A smooth made-up accuracy with interactions, and the exact cost."""
+    weight = costs_of(space)(row[None])["weight_bytes"][0]
+    depth = len(space) - 2
+    gain = sum((1 + i % 3) * np.log2(1 + row[i]) for i in range(depth)) / (4 * depth)
+    noise = [0.12, 0.03, 0.0][row[-2]] * (0.6 if row[-1] == 1 else 1.0)
+    return {"accuracy": float(0.5 + gain * 0.3 - noise), "weight_bytes": float(weight)}
+
+
+Maker = Callable[[SearchSpace, int], SearchStrategy]
+
+
+def guided(space: SearchSpace, seed: int) -> PredictorGuided:
+    costs = costs_of(space)
+    trees = GradientBoostedTrees(n_members=2, n_trees=30, seed=seed)
+    return PredictorGuided(
+        space, GOALS, seed, trees, with_costs(space, costs), costs, n_initial=8, pool=200
+    )
+
+
+STRATEGIES: dict[str, Maker] = {
+    "random": RandomSearch,
+    "regularized-evolution": lambda space, seed: RegularizedEvolution(
+        space, GOALS, seed, population=10, sample=4
+    ),
+    "predictor-guided": guided,
+    "finalists": lambda space, seed: Finalists(RandomSearch(space, seed), GOALS, 20, 5),
+}
+
+
+@pytest.fixture(params=list(STRATEGIES))
+def make(request: pytest.FixtureRequest) -> Maker:
+    return STRATEGIES[request.param]
+
+
+def simulate(
+    strategy: SearchStrategy, space: SearchSpace, n: int, workers: int, seed: int = 0
+) -> list[Trial]:
+    """Events of an asynchronous run: out-of-order finishes, every ninth trial fails."""
+    rng = np.random.default_rng(seed)
+    log: list[Trial] = []
+    running: list[Trial] = []
+    number = 0
+    while True:
+        while number < n and len(running) < workers:
+            tasks = strategy.ask(1)
+            if not tasks:
+                break
+            trial = Trial(number, tasks[0])
+            number += 1
+            strategy.tell([trial])
+            log.append(trial)
+            running.append(trial)
+        if not running:
+            return log
+        trial = running.pop(int(rng.integers(len(running))))
+        assert trial.candidate is not None
+        done = trial.completed(score(space, space.row(trial.candidate)), seconds=1.0)
+        done = trial.failed("broken") if trial.number % 9 == 8 else done
+        strategy.tell([done])
+        log.append(done)
+
+
+def keys(trials: Sequence[Trial]) -> list[str]:
+    return [t.candidate.key for t in trials if t.candidate and t.state is TrialState.RUNNING]
+
+
+def test_replay_continues_identically_after_every_prefix(make: Maker) -> None:
+    space = make_space(5)
+    log = simulate(make(space, 1), space, 26, workers=3)
+    fresh = make(space, 1)
+    for event in log:
+        if event.state is TrialState.RUNNING:
+            resumed = fresh.ask(1)
+            assert resumed[0] == event.task
+        fresh.tell([event])
+    again = make(space, 1)
+    again.tell(log)
+    assert list(again.ask(1)) == list(fresh.ask(1))
+
+
+def test_asking_changes_nothing_and_batches_equal_single_asks(make: Maker) -> None:
+    space = make_space(5)
+    one, batch = make(space, 3), make(space, 3)
+    log = simulate(one, space, 14, workers=2)
+    batch.tell(log)
+    assert list(batch.ask(4)) == list(batch.ask(4))
+    expected = []
+    for i in range(4):
+        task = one.ask(1)[0]
+        expected.append(task)
+        one.tell([Trial(14 + i, task)])
+    assert list(batch.ask(4)) == expected
+
+
+def test_no_candidate_is_asked_twice_at_one_fidelity(make: Maker) -> None:
+    space = make_space(4)
+    log = simulate(make(space, 0), space, 60, workers=4)
+    asked = [(t.candidate, t.fidelity) for t in log if t.state is TrialState.RUNNING]
+    assert len(set(asked)) == len(asked)
+
+
+def test_a_small_space_is_exhausted_and_then_finished(make: Maker) -> None:
+    space = make_space(1)
+    log = simulate(make(space, 0), space, 1000, workers=3)
+    searched = [t for t in log if t.state is TrialState.RUNNING and t.fidelity is Fidelity.TRAINED]
+    assert len(searched) == space.size == 20
+
+
+def test_the_seed_decides(make: Maker) -> None:
+    space = make_space(5)
+    runs = [keys(simulate(make(space, seed), space, 20, workers=2)) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+@pytest.mark.parametrize("name", ["random", "regularized-evolution", "predictor-guided"])
+def test_inadmissible_rows_are_never_asked(name: str) -> None:
+    space, costs = make_space(5), costs_of(make_space(5))
+
+    def admissible(rows: Genotypes) -> np.ndarray:
+        return np.asarray(costs(rows)["weight_bytes"] <= 150)
+
+    strategy = STRATEGIES[name](space, 0)
+    strategy._admissible = admissible  # type: ignore[attr-defined]
+    for trial in simulate(strategy, space, 40, workers=2):
+        assert trial.candidate is not None
+        assert costs(space.row(trial.candidate)[None])["weight_bytes"][0] <= 150
+
+
+def volume(log: Sequence[Trial]) -> float:
+    done = [t.metrics for t in log if t.state is TrialState.COMPLETED]
+    columns = columns_of(done, GOALS.metrics)
+    feasible = GOALS.violations(columns, len(done)) == 0
+    losses = GOALS.losses(columns)[feasible]
+    losses[:, 1] = np.log(losses[:, 1])
+    return hypervolume(losses, np.array([0.0, 7.0]))
+
+
+def test_guided_beats_evolution_and_both_beat_random_on_average() -> None:
+    space = make_space(8)
+    mean = {
+        name: np.mean([volume(simulate(STRATEGIES[name](space, s), space, 50, 2)) for s in range(6)])
+        for name in ("random", "regularized-evolution", "predictor-guided")
+    }
+    assert mean["predictor-guided"] > mean["regularized-evolution"] > mean["random"]
+
+
+def test_finalists_are_the_front_after_the_search_is_done() -> None:
+    space = make_space(5)
+    log = simulate(STRATEGIES["finalists"](space, 0), space, 1000, workers=3)
+    final = [t for t in log if t.fidelity is Fidelity.DEPLOYED and t.state is TrialState.RUNNING]
+    first = log.index(final[0])
+    searched = [t for t in log[:first] if t.state is not TrialState.RUNNING]
+    assert len(searched) == 20
+    assert len(final) == 5
+    done = [t for t in searched if t.state is TrialState.COMPLETED]
+    columns = columns_of([t.metrics for t in done], GOALS.metrics)
+    losses = GOALS.losses(columns)
+    chosen = {t.candidate.key for t in final if t.candidate}
+    for i, t in enumerate(done):
+        better = (losses <= losses[i]).all(axis=1) & (losses < losses[i]).any(axis=1)
+        feasible = GOALS.violations(columns, len(done)) == 0
+        if t.candidate and t.candidate.key in chosen and feasible[i]:
+            outside = [j for j in np.flatnonzero(better & feasible) if done[j].candidate.key not in chosen]  # type: ignore[union-attr]
+            assert not outside
+
+
+def test_finalists_stop_searching_when_worker_seconds_are_spent() -> None:
+    space = make_space(5)
+    strategy = Finalists(RandomSearch(space, 0), GOALS, 1000, 2, max_worker_seconds=10.0)
+    log = simulate(strategy, space, 1000, workers=2)
+    searched = [t for t in log if t.fidelity is Fidelity.TRAINED and t.state is TrialState.RUNNING]
+    assert 10 <= len(searched) <= 14
+
+
+def test_tasks_carry_the_fidelity_asked_for() -> None:
+    space = make_space(3)
+    task = RandomSearch(space, 0, fidelity=Fidelity.PROXY).ask(1)[0]
+    assert isinstance(task, Evaluate)
+    assert task.fidelity is Fidelity.PROXY
