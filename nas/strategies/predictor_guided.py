@@ -198,14 +198,12 @@ class PredictorGuided(SearchStrategy):
         violations = self._goals.violations({m: c[index] for m, c in pool.mean.items()}, len(index))
         if violations.min() > 0:
             return int(violations.argmin())
-        front = self._known_front(chosen)
-        everything = np.concatenate([front, hopeful[violations == 0]])
-        low, high = everything.min(axis=0), everything.max(axis=0)
-        if len(front):
-            high = front.max(axis=0)
+        known = self._known(chosen)
+        low = np.vstack([known, hopeful[violations == 0]]).min(axis=0)
+        high = (known if len(known) else hopeful).max(axis=0)
         scale = np.where(high > low, high - low, 1.0)
         reference = np.full(hopeful.shape[1], 1.1)
-        front = (front - low) / scale
+        front = (known[non_dominated(known)] - low) / scale
         points = (hopeful - low) / scale
         able = np.flatnonzero(non_dominated(points, violations))
         if len(able) > MAX_SCORED:
@@ -214,12 +212,12 @@ class PredictorGuided(SearchStrategy):
         gains = [hypervolume(np.vstack([front, points[i]]), reference) - base for i in able]
         return int(able[int(np.argmax(gains))])
 
-    def _known_front(self, chosen: Sequence[Genotypes]) -> NDArray[np.float64]:
-        """`(k, m)` losses of measured trials, and of running and chosen ones as predicted."""
+    def _known(self, chosen: Sequence[Genotypes]) -> NDArray[np.float64]:
+        """`(k, m)` feasible losses: measured, and predicted for running and chosen candidates."""
         losses, violations = self._measured()
         waiting = [*self._history.pending.values(), *chosen]
         if waiting:
             mean, _ = self.predict(np.stack(waiting))
             losses = np.concatenate([losses, self._goals.losses(mean)])
             violations = np.concatenate([violations, self._goals.violations(mean, len(waiting))])
-        return losses[non_dominated(losses, violations)]
+        return losses[(violations == 0.0) & np.isfinite(losses).all(axis=1)]

@@ -25,7 +25,9 @@ from nas.core import (
 )
 from nas.core.pareto import ranks
 
-points = arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(2, 3)), elements=st.integers(0, 5))
+points = arrays(
+    np.float64, st.tuples(st.integers(1, 12), st.integers(2, 3)), elements=st.integers(0, 5)
+)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,9 @@ def test_ranks_put_the_feasible_first_and_respect_dominance(
     losses: np.ndarray, data: st.DataObject
 ) -> None:
     n = len(losses)
-    violations = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=n, max_size=n)))
+    violations = np.array(
+        data.draw(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=n, max_size=n))
+    )
     rank = ranks(losses, violations)
     for i in range(n):
         for j in range(n):
@@ -111,7 +115,9 @@ def test_reference_point_is_finite_and_beyond_the_worst() -> None:
 
 
 def trial(number: int, fidelity: Fidelity, **metrics: float) -> Trial:
-    return Trial(number, Evaluate(Candidate({"a": number}, f"{number:016x}"), fidelity)).completed(metrics)
+    return Trial(number, Evaluate(Candidate({"a": number}, f"{number:016x}"), fidelity)).completed(
+        metrics
+    )
 
 
 def test_front_uses_the_most_trusted_fidelity_and_only_feasible_complete_trials() -> None:

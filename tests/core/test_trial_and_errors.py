@@ -43,7 +43,11 @@ def test_a_trial_finishes_once() -> None:
     running = Trial(0, TASKS[0])
     done = running.completed({"accuracy": 0.9}, seconds=2.0)
     assert running.state is TrialState.RUNNING
-    assert (done.state, done.metrics, done.seconds) == (TrialState.COMPLETED, {"accuracy": 0.9}, 2.0)
+    assert (done.state, done.metrics, done.seconds) == (
+        TrialState.COMPLETED,
+        {"accuracy": 0.9},
+        2.0,
+    )
     with pytest.raises(ConflictError, match="already completed"):
         done.failed("late")
     with pytest.raises(ConflictError, match="already failed"):

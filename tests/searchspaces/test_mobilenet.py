@@ -90,9 +90,16 @@ def test_pruning_keeps_the_most_important_channels() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "strides"),
-    [((1, 8, 8), (1, 1, 2, 1)), ((1, 28, 28), (2, 1, 2, 2)), ((3, 32, 32), (2, 1, 2, 2)), ((1, 4, 4), (1, 1, 1, 1))],
+    [
+        ((1, 8, 8), (1, 1, 2, 1)),
+        ((1, 28, 28), (2, 1, 2, 2)),
+        ((3, 32, 32), (2, 1, 2, 2)),
+        ((1, 4, 4), (1, 1, 1, 1)),
+    ],
 )
-def test_strides_follow_the_resolution(shape: tuple[int, int, int], strides: tuple[int, ...]) -> None:
+def test_strides_follow_the_resolution(
+    shape: tuple[int, int, int], strides: tuple[int, ...]
+) -> None:
     assert searchspaces.MobileNetFamily(shape, 10).strides == strides
 
 

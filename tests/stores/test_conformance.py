@@ -31,7 +31,9 @@ from nas.core import (
 )
 from nas.stores import MemoryStore, open_store
 
-POSTGRES = os.environ.get("NAS_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+POSTGRES = os.environ.get(
+    "NAS_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+)
 TASK = Evaluate(Candidate({"width": 8}, "00000000000000ff"), Fidelity.TRAINED)
 
 

@@ -24,7 +24,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     migrate(engine)
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match="9999.*upgrade nas"):
+    with pytest.raises(StoreError, match=r"9999.*upgrade nas"):
         migrate(engine)
 
 

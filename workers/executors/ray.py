@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ from nas.core import (
 from workers.executors._run import describe, run_trial
 
 OBJECT_STORE_BYTES = 200 * 2**20
+CONNECT_SECONDS = 5.0
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -62,6 +64,7 @@ def cluster(
             "_node_ip_address": "127.0.0.1",
         }
     else:
+        _require_listening(address)
         settings["address"] = address
     try:
         ray.init(runtime_env={"env_vars": WORKER_ENVIRONMENT}, **settings)
@@ -72,6 +75,17 @@ def cluster(
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listening(address: str) -> None:
+    """Refuse an address nobody listens at: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "auto": Ray finds it
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(f"could not reach the Ray cluster at {address}: {error}") from None
 
 
 def usable_cpus() -> int:

@@ -1,0 +1,161 @@
+"""The command as a user meets it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FAST = [
+    "--executor", "local", "--epochs", "1", "--trials", "4", "--finalists", "2",
+    "--space-option", "n_stages=1", "--space-option", "depths=[1]",
+]  # fmt: skip
+
+
+def nas(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nas", *arguments]
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with one finished search, and its job id."""
+    folder = tmp_path_factory.mktemp("cli")
+    done = nas("search", *FAST, "--name", "<script>alert(1)</script>", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    cards = json.loads(done.stdout)
+    assert cards
+    assert all(card["fidelity"] == "deployed" for card in cards)
+    return folder, cards[0]["job"]["id"]
+
+
+def test_front_show_and_jobs_tell_of_the_search(searched: tuple[Path, str]) -> None:
+    folder, job = searched
+    shown = json.loads(nas("show", job[:6], "--json", cwd=folder).stdout)
+    assert shown["state"] == "completed"
+    assert shown["trials"] == {"completed": 6}
+    listed = json.loads(nas("jobs", "--json", cwd=folder).stdout)
+    assert [j["job_id"] for j in listed] == [job]
+    assert "Pareto front" in nas("front", job, cwd=folder).stdout
+    assert job in nas("jobs", cwd=folder).stdout
+
+
+def test_export_picks_by_constraint_and_the_file_runs(searched: tuple[Path, str]) -> None:
+    folder, job = searched
+    done = nas("export", job, "--best", "latency_ms<=1000", "-o", "mine", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    names = {p.name for p in (folder / "mine").iterdir()}
+    assert names == {"model.onnx", "model.py", "model.safetensors", "card.json", "genotype.json"}
+    card = json.loads((folder / "mine" / "card.json").read_text())
+    assert card["provenance"]["latency_ms"]["kind"] == "measured"
+    import onnxruntime
+
+    runner = onnxruntime.InferenceSession(str(folder / "mine" / "model.onnx"))
+    assert runner.run(None, {"images": np.zeros((3, 1, 8, 8), np.float32)})[0].shape == (3, 10)
+
+
+def test_export_under_an_impossible_constraint_names_the_nearest(
+    searched: tuple[Path, str],
+) -> None:
+    folder, job = searched
+    done = nas("export", job, "--best", "latency_ms<=0.0000001", "-o", "none", cwd=folder)
+    assert done.returncode == 2
+    assert "nearest" in done.stderr
+    assert not (folder / "none").exists()
+
+
+def test_report_is_self_contained_and_escapes_the_job_name(searched: tuple[Path, str]) -> None:
+    folder, job = searched
+    assert nas("report", job, "-o", "r.html", cwd=folder).returncode == 0
+    page = (folder / "r.html").read_text()
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<link" not in page
+    assert " src=" not in page.replace("plotly", "").split("<h2>Progress")[0]
+
+
+def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None:
+    folder, job = searched
+    for command in (["resume", job], ["search", "--resume", job]):
+        done = nas(*command, "--executor", "local", cwd=folder)
+        assert done.returncode == 2
+        assert "nothing to resume" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--space", "mobilnet"], "did you mean 'mobilenet'"),
+        (["--strategy", "magic"], "predictor-guided"),
+        (["--objective", "speed"], "latency_ms"),
+        (["--objective", "test_accuracy"], "use accuracy"),
+        (["--trials", "-1"], "budget.trials"),
+        (["--constraint", "weight_bytes<=10"], "nearest feasible bound is"),
+        (["--constraint", "latency_ms<=0.000001"], "cheapest network takes"),
+        (["--constraint", "accuracy>=2"], "between 0 and 1"),
+        (["--data", "missing.npz"], "there is no file"),
+        (["--data", "broken.npz"], "not a readable .npz"),
+        (["--space-option", "depths"], "name=value"),
+        (["--executor", "cloud"], "ray or local"),
+        (["--resume", "abc"], "in which a search was run"),
+        (["--seed", "-5"], "seed"),
+    ],
+)
+def test_bad_input_is_one_sentence_code_2_and_leaves_nothing(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "broken.npz").write_text("no zip")
+    done = nas("search", *FAST, *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["broken.npz"]
+
+
+def test_preview_tells_size_ranges_share_and_time(tmp_path: Path) -> None:
+    done = nas("preview", "--constraint", "weight_bytes<=20000", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["n_candidates"] == "74724856128"
+    low, high = found["cost_ranges"]["weight_bytes"]
+    assert low < 20000 < high
+    assert 0 < found["feasible_share"] < 1
+    assert found["ruled_out"] == {"weight_bytes<=20000": pytest.approx(1 - found["feasible_share"])}
+    assert found["job_seconds"] > found["trial_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_a_stopped_search_resumes_to_the_same_candidates(tmp_path: Path) -> None:
+    arguments = [*FAST, "--trials", "6", "--epochs", "2"]
+    whole = nas("search", *arguments, "--home", "whole", "--json", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-m", "nas", "search", *arguments, "--home", "cut"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        jobs = nas("jobs", "--home", "cut", "--json", cwd=tmp_path)
+        if jobs.returncode == 0 and json.loads(jobs.stdout):
+            job = json.loads(jobs.stdout)[0]["job_id"]
+            shown = json.loads(nas("show", job, "--home", "cut", "--json", cwd=tmp_path).stdout)
+            if shown["trials"].get("completed", 0) >= 1:
+                break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"nas resume {job}" in said
+    shown = json.loads(nas("show", job, "--home", "cut", "--json", cwd=tmp_path).stdout)
+    assert shown["state"] == "interrupted"
+    done = nas("resume", job, "--home", "cut", "--executor", "local", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(nas("show", job, "--home", "cut", "--json", cwd=tmp_path).stdout)
+    assert shown["trials"] == {"completed": 8}
