@@ -9,10 +9,9 @@ from typing import Any
 from nas import console, forecast, jobs
 from nas.front import Front
 from nas.problem import Problem
-from nas.spec import JobSpec
+from nas.spec import DEFAULT_OBJECTIVES, JobSpec
 
 Named = str | Mapping[str, Any]
-DEFAULT_OBJECTIVES = ("accuracy:max", "latency_ms:min")
 
 
 def search(
@@ -53,14 +52,24 @@ def search(
     Raises:
         InvalidInputError: something given cannot work; nothing was started.
     """
-    spec = specification(
-        data, space, strategy, objectives, constraints, trials, finalists, training, seed, name
+    spec = JobSpec.parse(
+        {
+            "name": name,
+            "data": data,
+            "space": space,
+            "strategy": strategy,
+            "objectives": objectives,
+            "constraints": constraints,
+            "budget": {"trials": trials, "finalists": finalists},
+            "training": training or {},
+            "seed": seed,
+        }
     )
-    problem = Problem.load(spec)
+    problem = jobs.checked(spec)
     workspace = jobs.Workspace.open(home)
-    job = jobs.submit(workspace, spec, problem)
+    job = jobs.submit(workspace, problem)
     with console.progress(spec, enabled=progress) as listen:
-        return jobs.run(workspace, job, executor, n_workers, listen=listen, problem=problem)
+        return jobs.run(workspace, job, problem, executor, n_workers, listen=listen)
 
 
 def preview(
@@ -82,39 +91,15 @@ def preview(
     Raises:
         InvalidInputError: something given cannot work, or no candidate meets the constraints.
     """
-    spec = specification(
-        data, space, "random", objectives, constraints, trials, finalists, training, seed, "preview"
-    )
-    return forecast.preview(Problem.load(spec), n_workers)
-
-
-def specification(
-    data: str,
-    space: Named,
-    strategy: Named,
-    objectives: Sequence[str],
-    constraints: Sequence[str],
-    trials: int,
-    finalists: int,
-    training: Mapping[str, Any] | None,
-    seed: int,
-    name: str,
-) -> JobSpec:
-    """The validated job specification of these settings.
-
-    Raises:
-        InvalidInputError: names the first field that is wrong.
-    """
-    return JobSpec.parse(
+    spec = JobSpec.parse(
         {
-            "name": name,
             "data": data,
             "space": space,
-            "strategy": strategy,
             "objectives": objectives,
             "constraints": constraints,
             "budget": {"trials": trials, "finalists": finalists},
-            "training": dict(training or {}),
+            "training": training or {},
             "seed": seed,
         }
     )
+    return forecast.preview(Problem.load(spec), n_workers)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from nas import console, forecast, jobs
-from nas.api import DEFAULT_OBJECTIVES, specification
 from nas.core import InvalidInputError, Job, NasError
 from nas.front import Front
 from nas.problem import Problem
 from nas.reporting import write_report
-from nas.spec import JobSpec
+from nas.spec import DEFAULT_OBJECTIVES, JobSpec
+from workers.machine import usable_cpus
 
 app = typer.Typer(
     help="Search networks over architecture x pruning x quantization, measured as shipped.",
@@ -37,6 +39,7 @@ Executor = Annotated[str, typer.Option(help="ray, or local for this process alon
 Workers = Annotated[int | None, typer.Option(help="Trials at once; default: one per CPU.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster; default: start one here.")]
 Data = Annotated[str, typer.Option(help="digits, mnist, or the path of an .npz.")]
+DataLimit = Annotated[int | None, typer.Option(help="Use at most this many images.")]
 Space = Annotated[str, typer.Option(help="Family of networks.")]
 SpaceOption = Annotated[
     list[str] | None, typer.Option(help='Narrow the space, for example "n_stages=2". Repeatable.')
@@ -49,23 +52,30 @@ Constraints = Annotated[
 ]
 Trials = Annotated[int, typer.Option(help="Candidates to train.")]
 FinalistCount = Annotated[int, typer.Option(help="Candidates to deploy and measure.")]
-Epochs = Annotated[int, typer.Option(help="Training epochs of a search trial.")]
+TrainingOption = Annotated[
+    list[str] | None,
+    typer.Option(help='Epochs and timed runs, for example "epochs=20". Repeatable.'),
+]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 
 
 @app.command()
 def search(
     data: Data = "digits",
+    data_limit: DataLimit = None,
     space: Space = "mobilenet",
     space_option: SpaceOption = None,
     strategy: Annotated[
         str, typer.Option(help="predictor-guided, regularized-evolution or random.")
     ] = "predictor-guided",
+    strategy_option: Annotated[
+        list[str] | None, typer.Option(help='For example "population=20". Repeatable.')
+    ] = None,
     objective: Objectives = None,
     constraint: Constraints = None,
     trials: Trials = 40,
     finalists: FinalistCount = 8,
-    epochs: Epochs = 10,
+    training: TrainingOption = None,
     seed: Seed = 0,
     name: Annotated[str, typer.Option(help="Of the job, for people.")] = "search",
     executor: Executor = "ray",
@@ -77,26 +87,31 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Run a search to its Pareto front; Ctrl-C stops it so that it can be resumed."""
+    runner = _Runner(executor, workers, address, as_json)
     if resume is not None:
-        _resume(resume, home, store, executor, workers, address, as_json)
+        runner.resume(resume, home, store)
         return
-    spec = specification(
-        data,
-        {"name": space, "options": _options(space_option)},
-        strategy,
-        objective or DEFAULT_OBJECTIVES,
-        constraint or (),
-        trials,
-        finalists,
-        {"epochs": epochs},
-        seed,
-        name,
+    problem = jobs.checked(
+        JobSpec.parse(
+            {
+                "name": name,
+                "data": data,
+                "data_limit": data_limit,
+                "space": {"name": space, "options": _options("space-option", space_option)},
+                "strategy": {
+                    "name": strategy,
+                    "options": _options("strategy-option", strategy_option),
+                },
+                "objectives": objective or DEFAULT_OBJECTIVES,
+                "constraints": constraint or (),
+                "budget": {"trials": trials, "finalists": finalists},
+                "training": _options("training", training),
+                "seed": seed,
+            }
+        )
     )
-    _check_executor(executor, workers)
-    problem = Problem.load(spec)
-    workspace = _workspace_checked(spec, problem, home, store)
-    job = jobs.submit(workspace, spec, problem)
-    _run(workspace, job, problem, executor, workers, address, as_json)
+    workspace = jobs.Workspace.open(home, store)
+    runner.run(workspace, jobs.submit(workspace, problem), problem, store)
 
 
 @app.command()
@@ -110,69 +125,66 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a job that was stopped, failed, or whose process died."""
-    _resume(job, home, store, executor, workers, address, as_json)
+    _Runner(executor, workers, address, as_json).resume(job, home, store)
 
 
 @app.command()
 def demo(
     home: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("nas_demo"),
-    trials: Trials = 28,
+    trials: Trials = 36,
     workers: Workers = None,
     executor: Executor = "ray",
 ) -> None:
-    """A real joint search on scikit-learn's digits, on this machine, in about four minutes."""
-    spec = JobSpec.parse(
-        {
-            "name": "demo",
-            "data": "digits",
-            "objectives": ["accuracy:max", "latency_ms:min", "weight_bytes:min"],
-            "constraints": ["weight_bytes<=60000"],
-            "budget": {"trials": trials, "finalists": 8},
-            "training": {"epochs": 8, "deployed_epochs": 4},
-        }
+    """A real joint search on scikit-learn's digits, on this machine, in under four minutes."""
+    runner = _Runner(executor, workers, None, as_json=False)
+    problem = Problem.load(
+        JobSpec.parse(
+            {
+                "name": "demo",
+                "data": "digits",
+                "objectives": ["accuracy:max", "latency_ms:min", "weight_bytes:min"],
+                "constraints": ["weight_bytes<=60000"],
+                "budget": {"trials": trials, "finalists": 8},
+                "training": {"epochs": 8, "deployed_epochs": 4},
+            }
+        )
     )
-    _check_executor(executor, workers)
-    problem = Problem.load(spec)
+    out.print(console.preview_table(forecast.preview(problem, workers or usable_cpus())))
     workspace = jobs.Workspace.open(home)
-    found = forecast.preview(problem, workers or jobs.usable_cpus())
-    out.print(console.preview_table(found))
-    job = jobs.submit(workspace, spec, problem)
-    front = _run(workspace, job, problem, executor, workers, None, as_json=False)
-    models = front.export(home / "models")
-    out.print(f"report   {home / 'report.html'}")
-    write_report(workspace, job, home / "report.html", problem)
-    out.print(f"models   {home / 'models'} ({len(models)} folders: ONNX, PyTorch source, card)")
-    out.print(f"next     nas export {job.job_id} --home {home} --best 'weight_bytes<=15000'")
+    job = jobs.submit(workspace, problem)
+    models = runner.run(workspace, job, problem).export(home / job.job_id / "front")
+    out.print(f"models  {home / job.job_id / 'front'}: {len(models)} folders", soft_wrap=True)
+    out.print(f"next    nas export {job.job_id} --home {home} --best 'weight_bytes<=15000'")
 
 
 @app.command()
 def preview(
     data: Data = "digits",
+    data_limit: DataLimit = None,
     space: Space = "mobilenet",
     space_option: SpaceOption = None,
     objective: Objectives = None,
     constraint: Constraints = None,
     trials: Trials = 40,
     finalists: FinalistCount = 8,
-    epochs: Epochs = 10,
+    training: TrainingOption = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Size of the space, cost ranges, feasible share and time, before anything is spent."""
-    spec = specification(
-        data,
-        {"name": space, "options": _options(space_option)},
-        "random",
-        objective or DEFAULT_OBJECTIVES,
-        constraint or (),
-        trials,
-        finalists,
-        {"epochs": epochs},
-        0,
-        "preview",
+    spec = JobSpec.parse(
+        {
+            "data": data,
+            "data_limit": data_limit,
+            "space": {"name": space, "options": _options("space-option", space_option)},
+            "objectives": objective or DEFAULT_OBJECTIVES,
+            "constraints": constraint or (),
+            "budget": {"trials": trials, "finalists": finalists},
+            "training": _options("training", training),
+        }
     )
-    _check_executor("local", workers)
-    found = forecast.preview(Problem.load(spec), workers or jobs.usable_cpus())
+    n_workers = _checked_workers(workers) or usable_cpus()
+    found = forecast.preview(Problem.load(spec), n_workers)
     _show(found.to_json() if as_json else console.preview_table(found), as_json)
 
 
@@ -251,18 +263,14 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except NasError as error:
-        err.print(f"[red]error[/red] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        err.print(Text.assemble(("error ", "red"), str(error)), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-def _options(texts: list[str] | None) -> dict[str, Any]:
+def _options(field: str, texts: list[str] | None) -> dict[str, Any]:
     """`["n_stages=2", "kernels=[3,5]"]` as a mapping; values are JSON.
 
     Raises:
@@ -276,23 +284,14 @@ def _options(texts: list[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             equals = ""
         if not equals:
-            raise InvalidInputError("space-option", text, "name=value with a JSON value")
+            raise InvalidInputError(field, text, "name=value with a JSON value")
     return options
 
 
-def _check_executor(executor: str, workers: int | None) -> None:
-    if executor not in ("ray", "local"):
-        raise InvalidInputError("executor", executor, "ray or local")
+def _checked_workers(workers: int | None) -> int | None:
     if workers is not None and workers < 1:
         raise InvalidInputError("workers", workers, "at least 1")
-
-
-def _workspace_checked(
-    spec: JobSpec, problem: Problem, home: Path, store: str | None
-) -> jobs.Workspace:
-    """The workspace, opened only once the job is known to be possible."""
-    forecast.check_feasible(problem)
-    return jobs.Workspace.open(home, store)
+    return workers
 
 
 def _existing(home: Path, store: str | None) -> jobs.Workspace:
@@ -301,43 +300,48 @@ def _existing(home: Path, store: str | None) -> jobs.Workspace:
     return jobs.Workspace.open(home, store)
 
 
-def _resume(
-    job_id: str,
-    home: Path,
-    store: str | None,
-    executor: str,
-    workers: int | None,
-    address: str | None,
-    as_json: bool,
-) -> None:
-    _check_executor(executor, workers)
-    workspace = _existing(home, store)
-    job = jobs.resumable(workspace, job_id)
-    problem = Problem.load(JobSpec.parse(job.spec))
-    _run(workspace, job, problem, executor, workers, address, as_json)
+class _Runner:
+    """Runs jobs with progress, says how to go on after Ctrl-C, and shows what came out."""
 
+    def __init__(
+        self, executor: str, workers: int | None, address: str | None, as_json: bool
+    ) -> None:
+        if executor not in ("ray", "local"):
+            raise InvalidInputError("executor", executor, "ray or local")
+        self._executor: jobs.ExecutorName = "local" if executor == "local" else "ray"
+        self._workers = _checked_workers(workers)
+        self._address = address
+        self._as_json = as_json
 
-def _run(
-    workspace: jobs.Workspace,
-    job: Job,
-    problem: Problem,
-    executor: str,
-    workers: int | None,
-    address: str | None,
-    as_json: bool,
-) -> Front:
-    err.print(f"job {job.job_id}: {job.name}")
-    name: jobs.ExecutorName = "local" if executor == "local" else "ray"
-    try:
-        with console.progress(problem.spec) as listen:
-            found = jobs.run(workspace, job, name, workers, address, listen, problem)
-    except KeyboardInterrupt:
-        err.print(f"stopped; go on with: nas resume {job.job_id} --home {workspace.home.name}")
-        raise
-    report_path = workspace.folder(job) / "report.html"
-    write_report(workspace, workspace.store.job(job.job_id), report_path, problem)
-    _show([m.card() for m in found] if as_json else console.front_table(found), as_json)
-    return found
+    def resume(self, job_id: str, home: Path, store: str | None) -> None:
+        workspace = _existing(home, store)
+        job = jobs.resumable(workspace, job_id)
+        self.run(workspace, job, Problem.load(JobSpec.parse(job.spec)), store)
+
+    def run(
+        self, workspace: jobs.Workspace, job: Job, problem: Problem, store: str | None = None
+    ) -> Front:
+        err.print(f"job     {job.job_id}: {job.name}", markup=False)
+        home = os.path.relpath(workspace.home)
+        try:
+            with console.progress(problem.spec) as listen:
+                found = jobs.run(
+                    workspace, job, problem, self._executor, self._workers, self._address, listen
+                )
+        except KeyboardInterrupt:
+            again = f"nas resume {job.job_id} --home {home}" + (
+                f" --store {store}" if store else ""
+            )
+            err.print(f"stopped; go on with: {again}", soft_wrap=True, markup=False)
+            raise
+        path = workspace.folder(job) / "report.html"
+        write_report(workspace, workspace.store.job(job.job_id), path, problem)
+        _show(
+            [m.card() for m in found] if self._as_json else console.front_table(found),
+            self._as_json,
+        )
+        err.print(f"report  {os.path.relpath(path)}", soft_wrap=True, markup=False)
+        return found
 
 
 def _job_json(job: Job) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,71 +19,97 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from dashboard.figures import label
 from nas.core import Event, EventKind, Fidelity, Goals, Job, Trial, front_of, hypervolume
 from nas.core.goals import columns_of
 from nas.core.trial import TrialState
 from nas.engine import Listener
 from nas.forecast import Preview
-from nas.front import Front
+from nas.front import Front, Model
 from nas.spec import JobSpec
 
-ALSO_SHOWN = ("test_accuracy", "latency_p90_ms", "weight_bytes", "file_bytes")
+ALSO_SHOWN = ("test_accuracy", "weight_bytes")
 
 
 @contextmanager
 def progress(spec: JobSpec, enabled: bool = True) -> Iterator[Listener | None]:
-    """A listener that draws two bars (search, finalists) with best value and hypervolume."""
+    """A listener that draws two bars (search, finalists) and a line of the best so far.
+
+    Where standard error is no terminal, it prints a line per finished trial instead.
+    """
     if not enabled:
         yield None
         return
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=30),
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
         TimeElapsedColumn(),
+        TextColumn("[dim]left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[best]}"),
+        console=console,
+        expand=True,
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        yield _Bars(bars, spec)
+    shown = _Shown(bars, spec)
+    if not console.is_terminal:
+        yield lambda event: console.print(shown(event), highlight=False, soft_wrap=True)
+        return
+    with Live(Group(bars, shown.best), console=console, refresh_per_second=4) as live:
+
+        def listen(event: Event) -> None:
+            shown(event)
+            live.update(Group(bars, shown.best))
+
+        yield listen
 
 
-class _Bars:
-    """Turns events into progress."""
+class _Shown:
+    """Turns events into bars, the line of the best so far, and a line per trial."""
 
     def __init__(self, bars: Progress, spec: JobSpec) -> None:
+        self.best = Text()
         self._bars = bars
         self._goals = spec.goals
-        self._search = bars.add_task("search", total=spec.budget.trials, best="")
-        self._final = bars.add_task("finalists", total=spec.budget.finalists, best="")
+        self._search = bars.add_task("search", total=spec.budget.trials, note="")
+        self._final = bars.add_task("finalists", total=spec.budget.finalists, note="", start=False)
         self._done: list[Trial] = []
         self._n_failed = 0
 
-    def __call__(self, event: Event) -> None:
-        final = event.trial.fidelity is Fidelity.DEPLOYED
+    def __call__(self, event: Event) -> str:
+        trial = event.trial
+        final = trial.fidelity is Fidelity.DEPLOYED
+        bar = self._final if final else self._search
         if event.kind is EventKind.STARTED:
             if final:
+                self._bars.start_task(self._final)
                 self._bars.update(self._search, total=self._completed(self._search))
-            return
-        self._n_failed += event.trial.state is TrialState.FAILED
-        self._done.append(event.trial)
-        best = best_line(self._done, self._goals, event.trial.fidelity)
-        failed = f"  failed {self._n_failed}" if self._n_failed else ""
-        self._bars.update(self._final if final else self._search, advance=1, best=best + failed)
+            return f"trial {trial.number} started at fidelity {trial.fidelity}"
+        self._done.append(trial)
+        self._n_failed += trial.state is TrialState.FAILED
+        note = f"{self._n_failed} failed" if self._n_failed else ""
+        self._bars.update(bar, advance=1, note=note)
+        self.best = Text(best_line(self._done, self._goals, trial.fidelity))
+        outcome = trial.error or ", ".join(
+            f"{m} {trial.metrics[m]:.4g}" for m in self._goals.metrics if m in trial.metrics
+        )
+        return f"trial {trial.number} {trial.state} in {trial.seconds:.1f} s: {outcome}"
 
     def _completed(self, task: TaskID) -> float:
         return next(t.completed for t in self._bars.tasks if t.id == task)
 
 
 def best_line(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None) -> str:
-    """`best accuracy 0.982 · latency_ms 0.021 · hypervolume 0.93` of the front so far.
+    """`front of 5, hypervolume 0.93; best accuracy 0.982, latency_ms 0.021` so far.
 
     The hypervolume is taken between the trials' best and worst values, as a share of that box.
     """
     members = front_of(trials, goals, fidelity).trials
     if not members:
-        return "nothing feasible yet"
+        return "no candidate meets the constraints yet"
     losses = goals.losses(columns_of([t.metrics for t in members], goals.metrics))
     best = losses.min(axis=0)
     at_best = goals.losses({o.metric: best[j : j + 1] for j, o in enumerate(goals.objectives)})
@@ -90,42 +118,64 @@ def best_line(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None) 
     spread = goals.losses(columns_of([t.metrics for t in everyone], goals.metrics))
     span = np.where(np.ptp(spread, axis=0) > 0, np.ptp(spread, axis=0), 1.0)
     share = hypervolume((losses - spread.min(axis=0)) / span, np.ones(losses.shape[1]))
-    return f"best {' · '.join(parts)} · hypervolume {share:.3f} · front {len(members)}"
+    return f"front of {len(members)}, hypervolume {share:.3f}; best {', '.join(parts)}"
 
 
-def front_table(front: Front) -> Table:
-    """The front, one row a model."""
+def front_table(front: Front) -> Table | str:
+    """The front, one row a model; a sentence where there is none."""
+    if not front:
+        done = sum(t.state is TrialState.COMPLETED for t in front.trials)
+        limits = ", ".join(str(c) for c in front.goals.constraints)
+        return (
+            f"none of {done} completed trials meets {limits}: loosen it or search longer"
+            if done
+            else "no trial has completed yet"
+        )
     metrics = [*front.goals.metrics, *ALSO_SHOWN]
     shown = [m for m in dict.fromkeys(metrics) if all(m in x.metrics for x in front)]
-    table = Table(title=f"Pareto front of {front.job.name} ({front.job.job_id})")
-    for name in ("#", "trial", *shown, "bits", "keep"):
-        table.add_column(name, justify="left" if name in ("bits", "keep") else "right")
+    table = Table(
+        title=f"Pareto front of {escape(front.job.name)} ({front.job.job_id})",
+        caption="bits: weights/activations per stage; keep: channels left per stage",
+    )
+    for name in ("#", *map(label, shown)):
+        table.add_column(name, justify="right", min_width=min(8, len(name)))
+    table.add_column("bits", no_wrap=True)
+    table.add_column("keep", no_wrap=True)
     for i, model in enumerate(front, 1):
-        values = model.candidate.values
-        keeps = [f"{v:g}" for k, v in values.items() if k.endswith(".keep")]
-        asked = model.trial.provenance.get("latency_ms", {}).get("asked", {})
-        cells = [
-            f"{model.metrics[m]:,.4g}"
-            if abs(model.metrics[m]) < 1000
-            else f"{model.metrics[m]:,.0f}"
-            for m in shown
+        keeps = [
+            f"{v:g}".removeprefix("0")
+            for k, v in model.candidate.values.items()
+            if k.endswith(".keep")
         ]
-        table.add_row(
-            str(i), str(model.trial.number), *cells, " ".join(asked.values()), " ".join(keeps)
-        )
+        cells = [_number(model.metrics[m]) for m in shown]
+        table.add_row(str(i), *cells, " ".join(_bits(model)), " ".join(keeps))
     return table
+
+
+def _bits(model: Model) -> list[str]:
+    """`8/4` per stage, `32` for a float one; once where all stages are alike."""
+    asked = model.trial.provenance.get("latency_ms", {}).get("asked", {})
+    stages = [bits.removeprefix("w").replace("a", "/") for bits in asked.values()]
+    stages = ["32" if bits == "32/32" else bits for bits in stages]
+    return stages[:1] if len(set(stages)) == 1 else stages
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def jobs_table(jobs: Sequence[Job]) -> Table:
     """All jobs, newest first."""
     table = Table(title="Jobs")
     for name in ("job", "name", "state", "data", "strategy", "trials", "message"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "job")
     for job in jobs:
         spec = JobSpec.parse(job.spec)
         trials = str(spec.budget.trials)
         table.add_row(
-            job.job_id, job.name, job.state, spec.data, spec.strategy.name, trials, job.message
+            *map(escape, (job.job_id, job.name, job.state, spec.data, spec.strategy.name)),
+            trials,
+            escape(job.message),
         )
     return table
 

@@ -63,13 +63,13 @@ def preview(problem: Problem, n_workers: int) -> Preview:
     Raises:
         InfeasibleError: constraints that nothing in the space can meet.
     """
-    check_feasible(problem)
+    floor = latency_floor_ms(problem.family, cheapest(problem))
+    check_feasible(problem, floor)
     space = problem.family.space
     rows = space.sample(N_SAMPLES, np.random.default_rng(problem.spec.seed))
     costs = problem.family.costs(rows)
     constraints = [c for c in problem.spec.goals.constraints if c.metric in costs]
     spec = problem.spec
-    floor = latency_floor_ms(problem.family, cheapest(problem))
     by_size = np.argsort(costs["macs"])
     quartiles = by_size[[N_SAMPLES // 4, N_SAMPLES // 2, 3 * N_SAMPLES // 4]]
     middle = [space.candidate(rows[i]) for i in quartiles]
@@ -87,8 +87,12 @@ def preview(problem: Problem, n_workers: int) -> Preview:
     )
 
 
-def check_feasible(problem: Problem) -> None:
+def check_feasible(problem: Problem, floor_ms: float | None = None) -> None:
     """Refuse constraints that no candidate meets: on costs, on shares, on measured latency.
+
+    Args:
+        problem: whose constraints.
+        floor_ms: the least latency to expect; None measures it where a constraint needs it.
 
     Raises:
         InfeasibleError: with the nearest values that some candidate has.
@@ -108,7 +112,7 @@ def check_feasible(problem: Problem) -> None:
     if problem.admissible is not None:
         _check_together(problem)
     if any(c.metric == "latency_ms" for c in problem.spec.goals.constraints):
-        _check_latency(problem, latency_floor_ms(problem.family, cheapest(problem)))
+        _check_latency(problem, floor_ms or latency_floor_ms(problem.family, cheapest(problem)))
 
 
 def cost_range(problem: Problem, name: str) -> tuple[float, float]:

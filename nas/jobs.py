@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,35 +65,42 @@ class Workspace:
         return Front.of(job, JobSpec.parse(job.spec).goals, trials, self.folder(job))
 
 
-def submit(workspace: Workspace, spec: JobSpec, problem: Problem | None = None) -> Job:
-    """Check a specification through and through, then store it as a new job.
+def checked(spec: JobSpec) -> Problem:
+    """The problem of a specification, checked through and through; nothing is written.
 
     Raises:
-        InvalidInputError: nothing was stored.
+        InvalidInputError: anything that would go wrong later and can be known now.
     """
-    check_feasible(problem or Problem.load(spec))
+    problem = Problem.load(spec)
+    check_feasible(problem)
+    return problem
+
+
+def submit(workspace: Workspace, problem: Problem) -> Job:
+    """Store a checked problem as a new job."""
+    spec = problem.spec
     return workspace.store.create_job(spec.name, spec.to_json())
 
 
 def run(
     workspace: Workspace,
     job: Job,
+    problem: Problem,
     executor: ExecutorName = "ray",
     n_workers: int | None = None,
     address: str | None = None,
     listen: Listener | None = None,
-    problem: Problem | None = None,
 ) -> Front:
     """Run a job to its end, or go on where it was left; returns its front.
 
     Args:
         workspace: where the job is.
         job: new, interrupted, failed, or left running by a process that died.
+        problem: what the job's specification means.
         executor: `ray` for a cluster, `local` for this process.
         n_workers: trials at once on Ray; None for one per CPU.
         address: of a Ray cluster; None starts a small one here.
         listen: called with every event, stored ones first.
-        problem: the job's, where it is loaded already.
 
     Raises:
         ConflictError: completed already, or running in another process.
@@ -103,7 +109,6 @@ def run(
     _require_unfinished(job)
     if n_workers is not None and n_workers < 1:
         raise InvalidInputError("workers", n_workers, "at least 1")
-    problem = problem or Problem.load(JobSpec.parse(job.spec))
     store = workspace.store
     with _only_driver(workspace.folder(job)), _recorded(store, job), _terminable():
         evaluator = problem.evaluator(workspace.folder(job))
@@ -134,11 +139,6 @@ def resumable(workspace: Workspace, job_id: str) -> Job:
     job = workspace.store.job(job_id)
     _require_unfinished(job)
     return job
-
-
-def usable_cpus() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require_unfinished(job: Job) -> None:

@@ -126,10 +126,13 @@ class Problem:
             case "random":
                 return RandomSearch(space, spec.seed, admissible=self.admissible)
             case "regularized-evolution":
+                population = min(50, max(4, spec.budget.trials // 4))
+                options = {"population": population, "sample": max(2, population // 3)} | options
                 return RegularizedEvolution(
                     space, spec.goals, spec.seed, admissible=self.admissible, **options
                 )
             case _:
+                options = {"n_initial": min(100, max(4, spec.budget.trials // 4))} | options
                 return PredictorGuided(
                     space,
                     spec.goals,

@@ -11,7 +11,7 @@ from nas.core import EventKind, InvalidInputError, Job
 from nas.jobs import Workspace
 from nas.problem import Problem
 from nas.spec import JobSpec
-from workers.profiling.onnxruntime import processor_name
+from workers.machine import processor_name
 
 
 def write_report(

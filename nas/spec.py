@@ -12,6 +12,8 @@ from nas.core import Goals, InvalidInputError, UnknownNameError
 DEVICES = ("cpu",)
 """Devices whose latency can be measured: this machine's CPU through ONNX Runtime."""
 
+DEFAULT_OBJECTIVES = ("accuracy:max", "latency_ms:min")
+
 Option = bool | int | float | str | list[Any]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -85,7 +87,7 @@ class JobSpec(_Part):
     data_limit: Annotated[int, Field(ge=50)] | None = None
     space: SpaceSpec = SpaceSpec()
     strategy: StrategySpec = StrategySpec()
-    objectives: tuple[str, ...] = ("accuracy:max", "latency_ms:min")
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     constraints: tuple[str, ...] = ()
     devices: tuple[str, ...] = DEVICES
     budget: BudgetSpec = BudgetSpec()

@@ -75,8 +75,8 @@ def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> 
     else:
         arrays = _read_npz(source)
     rng = np.random.default_rng(split_seed)
-    x, y = _pair(source, arrays, "")
-    if "x_test" in arrays:
+    x, y = _pair(source, arrays, "_train" if "x_train" in arrays else "")
+    if {"x_test", "y_test"} & arrays.keys():
         x_test, y_test = _pair(source, arrays, "_test")
         if x_test.shape[1:] != x.shape[1:]:
             raise InvalidInputError("data", source, f"test images of shape {x.shape[1:]} too")
@@ -118,10 +118,8 @@ def _pair(
     source: str, arrays: dict[str, NDArray[np.generic]], suffix: str
 ) -> tuple[Images, Labels]:
     """Images and labels of one part, checked; images as `(n, C, H, W)`."""
-    for names in ((f"x{suffix}", f"y{suffix}"), ("x_train", "y_train")):
-        if all(name in arrays for name in names):
-            break
-    else:
+    names = f"x{suffix}", f"y{suffix}"
+    if not set(names) <= arrays.keys():
         raise InvalidInputError("data", source, f"arrays {PATTERNS}; it has {sorted(arrays)}")
     x, y = (arrays[name] for name in names)
     if x.ndim not in (3, 4) or x.dtype.kind not in "uif":
@@ -131,7 +129,7 @@ def _pair(
     if y.shape != (len(x),) or y.dtype.kind not in "ui":
         expected = f"whole numbers, one per image: ({len(x)},)"
         raise InvalidInputError(f"data {names[1]}", f"{y.dtype} {y.shape}", expected)
-    if not np.isfinite(x.astype(np.float64)).all():
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise InvalidInputError(f"data {names[0]}", "nan or inf", "finite numbers")
     images = x.astype(np.float32)
     if images.ndim == 3:

@@ -31,7 +31,7 @@ class Decision:
         ordered: whether neighbouring options are alike (widths are, operators are not).
 
     Raises:
-        InvalidInputError: no options, repeated options, or a name that is empty.
+        InvalidInputError: no options, repeated or unordered options, or a name that is empty.
     """
 
     name: str
@@ -46,8 +46,10 @@ class Decision:
             raise InvalidInputError(
                 f"decision {self.name}.options", self.options, f"1 to {MAX_OPTIONS} options"
             )
-        if len({(type(o), o) for o in self.options}) < len(self.options):
+        if len(set(self.options)) < len(self.options):
             raise InvalidInputError(f"decision {self.name}.options", self.options, "no repeats")
+        if self.ordered and self.numeric and list(self.options) != sorted(self.options):
+            raise InvalidInputError(f"decision {self.name}.options", self.options, "rising numbers")
 
     @property
     def numeric(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 FAST = [
-    "--executor", "local", "--epochs", "1", "--trials", "4", "--finalists", "2",
+    "--executor", "local", "--training", "epochs=1", "--trials", "4", "--finalists", "2",
     "--space-option", "n_stages=1", "--space-option", "depths=[1]",
 ]  # fmt: skip
 
@@ -135,7 +135,7 @@ def test_preview_tells_size_ranges_share_and_time(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_search_resumes_to_the_same_candidates(tmp_path: Path) -> None:
-    arguments = [*FAST, "--trials", "6", "--epochs", "2"]
+    arguments = [*FAST, "--trials", "6", "--training", "epochs=2"]
     whole = nas("search", *arguments, "--home", "whole", "--json", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-m", "nas", "search", *arguments, "--home", "cut"]

@@ -26,6 +26,7 @@ from nas.core import (
     WorkerLostError,
 )
 from workers.executors._run import describe, run_trial
+from workers.machine import usable_cpus
 
 OBJECT_STORE_BYTES = 200 * 2**20
 CONNECT_SECONDS = 5.0
@@ -86,11 +87,6 @@ def _require_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise ClusterError(f"could not reach the Ray cluster at {address}: {error}") from None
-
-
-def usable_cpus() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class RayExecutor(Executor):

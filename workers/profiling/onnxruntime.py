@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from nas.core import LatencyQuantiles, Profile, Profiler
 from workers.deployment import executed_operators, session
+from workers.machine import processor_name
 from workers.profiling.reference import SIDE, WIDTH, reference_model
 
 WARMUP_BLOCK = 20
@@ -76,17 +75,6 @@ class OnnxRuntimeProfiler(Profiler):
         }
 
 
-@cache
-def processor_name() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def _single_image(runner: ort.InferenceSession) -> Callable[[], object]:
     feed: dict[str, NDArray[np.float32]] = {
         spec.name: np.random.default_rng(0)
@@ -124,13 +112,24 @@ def _warm_up(run: Callable[[], object]) -> None:
 
 @contextmanager
 def _pinned(n_threads: int) -> Iterator[None]:
-    """Keep this thread on as few cores as it may use, and give the others back afterwards."""
+    """Keep this thread on the core it is on and the next ones, and free it again afterwards."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, set(sorted(allowed)[-n_threads:]))
+    after = sorted(core for core in allowed if core >= _current_core())
+    before = sorted(allowed - set(after))
+    os.sched_setaffinity(0, set([*after, *before][:n_threads]))
     try:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def _current_core() -> int:
+    """The core this thread last ran on (field 39 of proc(5)'s stat); 0 where it is not told."""
+    try:
+        fields = Path("/proc/thread-self/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[36])
