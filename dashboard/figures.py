@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.subplots import make_subplots
 
 from dashboard.series import at_fidelity, best_so_far, hypervolume_trace
 from nas.core import Fidelity, Goals, Trial, front_of
@@ -54,24 +53,22 @@ def pareto_figure(trials: Sequence[Trial], goals: Goals, x: str, y: str) -> go.F
             figure.add_vline(constraint.bound, **line)
         elif constraint.metric == y:
             figure.add_hline(constraint.bound, **line)
-    return _styled(figure, label(x), label(y))
+    return _styled(figure, label(x), label(y)).update_layout(height=420)
 
 
-def progress_figure(finished: Sequence[Trial], goals: Goals) -> go.Figure:
-    """Hypervolume and best value per objective against completed search trials, finish order."""
+def progress_figures(finished: Sequence[Trial], goals: Goals) -> dict[str, go.Figure]:
+    """By title: hypervolume and best value per objective against completed search trials."""
     trials = at_fidelity(finished, Fidelity.TRAINED)
-    names = [
-        "hypervolume (share of the final)",
-        *[f"best {label(o.metric)}" for o in goals.objectives],
-    ]
-    figure = make_subplots(rows=1, cols=len(names), subplot_titles=names)
+    series = {"hypervolume (share of the final)": hypervolume_trace(trials, goals)}
+    for metric, values in best_so_far(trials, goals).items():
+        series[f"best {label(metric)}"] = values
     count = np.arange(1, len(trials) + 1)
-    series = [hypervolume_trace(trials, goals), *best_so_far(trials, goals).values()]
-    for i, values in enumerate(series, 1):
-        line = {"shape": "hv", "color": FRONT if i == 1 else SEARCH}
-        figure.add_trace(go.Scatter(x=count, y=values, line=line, name=names[i - 1]), 1, i)
-        figure.update_xaxes(title="completed trials", row=1, col=i)
-    return _styled(figure).update_layout(showlegend=False)
+    figures = {}
+    for i, (title, values) in enumerate(series.items()):
+        line = {"shape": "hv", "color": SEARCH if i else FRONT}
+        figure = go.Figure(go.Scatter(x=count, y=values, line=line, name=title))
+        figures[title] = _styled(figure, "completed trials").update_layout(title=title, height=300)
+    return figures
 
 
 def prediction_figure(
@@ -95,18 +92,13 @@ def prediction_figure(
     return _styled(figure, "measured", "predicted (5-fold)")
 
 
-def importance_figure(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:
-    """Share of each decision in explaining each metric, the largest 12 per metric."""
-    titles = [label(metric) for metric in importances]
-    figure = make_subplots(rows=1, cols=max(1, len(titles)), subplot_titles=titles)
-    figure.update_layout(showlegend=False, height=420)
-    for i, shares in enumerate(importances.values(), 1):
-        top = list(shares.items())[:N_DECISIONS][::-1]
-        names, values = [name for name, _ in top], [value for _, value in top]
-        bar = go.Bar(x=values, y=names, orientation="h", marker_color=SEARCH)
-        figure.add_trace(bar, 1, i)
-        figure.update_xaxes(tickformat=".0%", row=1, col=i)
-    return _styled(figure)
+def importance_figure(metric: str, shares: Mapping[str, float]) -> go.Figure:
+    """Share of each decision in explaining `metric`, the largest 12, largest on top."""
+    top = list(shares.items())[:N_DECISIONS][::-1]
+    names, values = [name for name, _ in top], [value for _, value in top]
+    figure = go.Figure(go.Bar(x=values, y=names, orientation="h", marker_color=SEARCH))
+    figure.update_xaxes(tickformat=".0%")
+    return _styled(figure).update_layout(title=label(metric), margin={"l": 170})
 
 
 def _points(
@@ -142,6 +134,7 @@ def _styled(figure: go.Figure, x: str | None = None, y: str | None = None) -> go
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "y": 1.12},
+        modebar={"bgcolor": "rgba(0,0,0,0)"},
     )
     if x:
         figure.update_xaxes(title=x)

@@ -19,10 +19,12 @@ from dashboard.figures import (
     label,
     pareto_figure,
     prediction_figure,
-    progress_figure,
+    progress_figures,
 )
 from nas.core import Goals, Trial, TrialState, front_of
 
+TEXT_COLUMNS = ("candidate", "state", "fidelity", "decisions", "bits per stage")
+TOO_FEW = '<p class="note">Too few completed trials to tell (10 are needed).</p>'
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64], float]
 ALSO_SHOWN = (
     "test_accuracy",
@@ -98,26 +100,25 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
         figures[name] = pareto_figure(content.trials, content.goals, x=other, y=metrics[0])
         parts.append(_place(name))
     parts.append("<h2>Progress</h2>")
-    figures["progress"] = progress_figure(content.finished, content.goals)
-    parts.append(_place("progress"))
+    progress = progress_figures(content.finished, content.goals).values()
+    parts.append(_side_by_side("progress", progress, figures))
     parts.append("<h2>How well the predictor knows the space</h2>")
     if content.predictions:
-        parts.append(
-            '<p class="note">Each trial is predicted from the others.</p><div class="pair">'
-        )
-        for i, (metric, (predicted, measured, tau)) in enumerate(content.predictions.items()):
-            figures[f"prediction-{i}"] = prediction_figure(predicted, measured, metric, tau)
-            parts.append(_place(f"prediction-{i}"))
-        parts.append("</div>")
+        parts.append('<p class="note">Each trial is predicted from the others.</p>')
+        predictions = [
+            prediction_figure(predicted, measured, metric, tau)
+            for metric, (predicted, measured, tau) in content.predictions.items()
+        ]
+        parts.append(_side_by_side("prediction", predictions, figures))
     else:
-        parts.append('<p class="note">Too few completed trials to tell (10 are needed).</p>')
+        parts.append(TOO_FEW)
     parts.append("<h2>Decisions that matter most</h2>")
     if any(content.importances.values()):
-        figures["importance"] = importance_figure(content.importances)
         parts.append('<p class="note">Mean absolute SHAP values of boosted trees, as shares.</p>')
-        parts.append(_place("importance"))
+        importances = [importance_figure(m, shares) for m, shares in content.importances.items()]
+        parts.append(_side_by_side("importance", importances, figures))
     else:
-        parts.append('<p class="note">Too few completed trials to tell (10 are needed).</p>')
+        parts.append(TOO_FEW)
     parts += ["<h2>All trials</h2>", _trial_table(content)]
     return figures, "\n".join(parts)
 
@@ -141,11 +142,12 @@ def _front_table(content: ReportContent) -> str:
         return '<p class="note">No completed trial meets all constraints.</p>'
     wanted = (*content.goals.metrics, *ALSO_SHOWN)
     metrics = [m for m in dict.fromkeys(wanted) if all(m in t.metrics for t in front.trials)]
-    head = ["candidate", *metrics, "bits per stage"]
+    best = front.trials[0]
+    head = {"candidate": "", **{m: _how(best, m) for m in metrics}, "bits per stage": ""}
     rows = [
         [
             _text(t.candidate.key if t.candidate else ""),
-            *[_number(t.metrics[m], _how(t, m)) for m in metrics],
+            *[_number(t.metrics[m]) for m in metrics],
             _text(_bits(t)),
         ]
         for t in front.trials
@@ -155,7 +157,7 @@ def _front_table(content: ReportContent) -> str:
 
 def _trial_table(content: ReportContent) -> str:
     metrics = content.goals.metrics
-    head = ["trial", "state", "fidelity", *metrics, "seconds", "decisions"]
+    head = dict.fromkeys(("trial", "state", "fidelity", *metrics, "seconds", "decisions"), "")
     rows = []
     for t in content.trials:
         cells = [_number(t.number), _text(t.state), _text(t.fidelity or "")]
@@ -169,17 +171,22 @@ def _trial_table(content: ReportContent) -> str:
     return box + _table("trials", head, rows)
 
 
-def _table(name: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    cells = "".join(f'<th scope="col"><button>{escape(label(h))}</button></th>' for h in head)
+def _table(name: str, head: Mapping[str, str], rows: Iterable[Iterable[str]]) -> str:
+    """A sortable table; `head` maps each column's name to a small remark under it."""
+    cells = "".join(
+        f'<th scope="col" class="{"text" if h in TEXT_COLUMNS else ""}">'
+        f"<button>{escape(label(h))}</button>"
+        f'<span class="how">{escape(remark)}</span></th>'
+        for h, remark in head.items()
+    )
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     table = f'<table id="{name}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
-def _number(value: float, how: str = "") -> str:
-    mark = f'<span class="how">{escape(how)}</span>' if how else ""
+def _number(value: float) -> str:
     text = f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4g}"
-    return f'<td data-value="{value!r}">{text}{mark}</td>'
+    return f'<td data-value="{value!r}">{text}</td>'
 
 
 def _text(value: str, css_class: str = "text") -> str:
@@ -202,6 +209,13 @@ def _bits(trial: Trial) -> str:
 
 def _place(name: str) -> str:
     return f'<div class="figure" id="{name}"></div>'
+
+
+def _side_by_side(name: str, drawn: Iterable[go.Figure], figures: dict[str, go.Figure]) -> str:
+    """Places for `drawn`, which are added to `figures`; below each other on narrow screens."""
+    places = {f"{name}-{i}": figure for i, figure in enumerate(drawn)}
+    figures.update(places)
+    return f'<div class="pair">{"".join(map(_place, places))}</div>'
 
 
 def _safe_json(payload: Any) -> str:

@@ -159,3 +159,37 @@ def test_a_stopped_search_resumes_to_the_same_candidates(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     shown = json.loads(nas("show", job, "--home", "cut", "--json", cwd=tmp_path).stdout)
     assert shown["trials"] == {"completed": 8}
+
+
+def state_of(job: str, home: str, cwd: Path) -> dict[str, str | int]:
+    shown = json.loads(nas("show", job, "--home", home, "--json", cwd=cwd).stdout)
+    return {"state": shown["state"], **shown["trials"]}
+
+
+@pytest.mark.slow
+def test_a_driver_killed_on_ray_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    arguments = [
+        "search", "--executor", "ray", "--workers", "2", "--trials", "6", "--finalists", "2",
+        "--training", "epochs=3", "--space-option", "n_stages=1", "--strategy", "random",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "nas", *arguments, "--home", "cut"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    job, n_done = "", 0
+    until = time.monotonic() + 180
+    while time.monotonic() < until and n_done < 2:
+        time.sleep(0.5)
+        jobs = nas("jobs", "--home", "cut", "--json", cwd=tmp_path)
+        if jobs.returncode == 0 and json.loads(jobs.stdout):
+            job = json.loads(jobs.stdout)[0]["job_id"]
+            n_done = int(state_of(job, "cut", tmp_path).get("completed", 0))
+    process.kill()
+    process.communicate(timeout=60)
+    assert n_done >= 2
+    left = state_of(job, "cut", tmp_path)
+    assert left["state"] == "running"
+    assert left.get("running")
+    done = nas("resume", job, "--home", "cut", "--workers", "2", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert state_of(job, "cut", tmp_path) == {"state": "completed", "completed": 8}
+    cards = json.loads(done.stdout)
+    assert all((tmp_path / "cut" / job / card["candidate"]["key"]).is_dir() for card in cards)

@@ -209,3 +209,18 @@ def test_tasks_carry_the_fidelity_asked_for() -> None:
     task = RandomSearch(space, 0, fidelity=Fidelity.PROXY).ask(1)[0]
     assert isinstance(task, Evaluate)
     assert task.fidelity is Fidelity.PROXY
+
+
+GOLDEN = {
+    "random": ["91aeaa3679b88269", "97005652537daea1", "b9cacd7f313dda0e"],
+    "regularized-evolution": ["96254046472a62b8", "95079f6743b593bd", "641cbef586993640"],
+    "predictor-guided": ["4ee02cdc187312c6", "91fe08a0beacf566", "eb04bfef88fdec81"],
+    "finalists": ["edeb1a7ad0e6c717", "dba2c362471351f1", "8e29c5f4d8b6eb57"],
+}
+
+
+def test_seeded_runs_stay_what_they_were(make: Maker, request: pytest.FixtureRequest) -> None:
+    space = make_space(5)
+    log = simulate(make(space, 7), space, 24, workers=3)
+    name = request.node.callspec.params["make"]
+    assert keys(log)[-3:] == GOLDEN[name]

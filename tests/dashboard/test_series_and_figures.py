@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from dashboard.figures import importance_figure, label, pareto_figure, progress_figures
+from dashboard.report import ReportContent, render_report
+from dashboard.series import best_so_far, hypervolume_trace
+from nas.core import Candidate, Evaluate, Fidelity, Goals, Trial
+
+GOALS = Goals.parse(["accuracy", "latency_ms"], ["weight_bytes<=80"])
+
+
+def trials(n: int, fidelity: Fidelity = Fidelity.TRAINED, seed: int = 0) -> list[Trial]:
+    rng = np.random.default_rng(seed)
+    out = []
+    for number in range(n):
+        candidate = Candidate({"stage1.width": 8, "stage1.keep": 0.5}, f"{number:016x}")
+        metrics = {
+            "accuracy": float(rng.random()),
+            "latency_ms": float(rng.random()),
+            "weight_bytes": float(rng.integers(10, 100)),
+        }
+        out.append(Trial(number, Evaluate(candidate, fidelity)).completed(metrics))
+    return out
+
+
+def dominated_share(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """Share of the box that `points (n, 2)` dominate, by counting a fine grid."""
+    side = [np.linspace(a, b, 801)[:-1] + (b - a) / 1600 for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*side), axis=-1)
+    covered = np.zeros(grid.shape[:2], dtype=bool)
+    for point in points:
+        covered |= (grid >= point).all(axis=-1)
+    return float(covered.mean())
+
+
+def test_the_hypervolume_trace_is_what_a_grid_counts() -> None:
+    done = trials(25)
+    losses = np.array([[-t.metrics["accuracy"], t.metrics["latency_ms"]] for t in done])
+    feasible = np.array([t.metrics["weight_bytes"] <= 80 for t in done])
+    span = np.ptp(losses, axis=0)
+    low, high = losses.min(axis=0), losses.max(axis=0) + 0.1 * span
+    counted = [dominated_share(losses[:i][feasible[:i]], low, high) for i in range(1, 26)]
+    trace = hypervolume_trace(done, GOALS)
+    np.testing.assert_allclose(trace, np.array(counted) / counted[-1], atol=0.01)
+    assert trace[-1] == pytest.approx(1.0)
+
+
+def test_best_so_far_counts_feasible_trials_only_and_keeps_units() -> None:
+    done = trials(25)
+    best = best_so_far(done, GOALS)
+    for i in range(25):
+        able = [t.metrics for t in done[: i + 1] if t.metrics["weight_bytes"] <= 80]
+        expected = max((m["accuracy"] for m in able), default=np.nan)
+        np.testing.assert_equal(best["accuracy"][i], expected)
+        expected = min((m["latency_ms"] for m in able), default=np.nan)
+        np.testing.assert_equal(best["latency_ms"][i], expected)
+
+
+def test_the_pareto_plot_joins_the_front_and_draws_the_bound() -> None:
+    done = trials(20)
+    figure = pareto_figure(done, GOALS, x="latency_ms", y="accuracy")
+    names = [trace.name for trace in figure.data]
+    assert names == ["trained", "Pareto front"]
+    front = figure.data[1]
+    assert list(front.x) == sorted(front.x)
+    assert list(front.y) == sorted(front.y)
+    assert "stage1: width 8, keep 0.5" in front.text[0]
+    sized = pareto_figure(done, GOALS, x="weight_bytes", y="accuracy")
+    assert [shape.x0 for shape in sized.layout.shapes] == [80]
+
+
+def test_progress_shows_search_trials_in_finish_order() -> None:
+    mixed = [*trials(6), *trials(3, Fidelity.DEPLOYED, seed=1)]
+    figures = progress_figures(mixed, GOALS)
+    assert list(figures)[1:] == ["best accuracy", "best latency (ms)"]
+    assert all(len(figure.data[0].x) == 6 for figure in figures.values())
+
+
+def test_importances_show_the_largest_on_top() -> None:
+    figure = importance_figure("accuracy", {"a": 0.7, "b": 0.2, "c": 0.1})
+    assert list(figure.data[0].y) == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [("latency_ms", "latency (ms)"), ("weight_bytes", "weight (bytes)"), ("accuracy", "accuracy")],
+)
+def test_labels_put_units_in_brackets(metric: str, said: str) -> None:
+    assert label(metric) == said
+
+
+def content(done: Sequence[Trial], title: str = "a job") -> ReportContent:
+    return ReportContent(title, {"seed": "0"}, GOALS, done, done, {}, {})
+
+
+def test_a_report_of_nothing_says_so() -> None:
+    page = render_report(content([]))
+    assert "No trial has completed yet" in page
+    assert "Too few completed trials" in page
+
+
+def test_a_report_shows_failures_and_escapes_what_users_wrote() -> None:
+    nasty = '"><img src=x onerror=alert(1)></script><script>alert(2)</script>'
+    candidate = Candidate({"op": nasty}, "0" * 16)
+    failed = Trial(3, Evaluate(candidate, Fidelity.TRAINED)).failed(nasty)
+    done = Trial(4, Evaluate(candidate, Fidelity.TRAINED)).completed(
+        {"accuracy": 0.5, "latency_ms": 0.1, "weight_bytes": 10.0}
+    )
+    page = render_report(content([failed, done], title=nasty))
+    assert "<img" not in page.replace("&lt;img", "").split("<script>", 1)[0]
+    assert "</script><script>alert(2)" not in page
+    assert "1 completed trials, 1 failed" in page

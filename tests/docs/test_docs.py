@@ -1,0 +1,78 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from nas.cli import app
+from nas.problem import MEASURED
+from nas.strategies import STRATEGIES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [body for name, body in fenced if name == language]
+
+
+def test_every_command_in_the_readme_exists_with_its_options() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    text = "\n".join(blocks("")).replace("\\\n", " ")
+    used = re.findall(r"^nas (\w+)(.*)$", text, re.MULTILINE)
+    assert {name for name, _ in used} >= {"search", "front", "export", "report", "preview"}
+    for name, rest in used:
+        options = {o for p in commands[name].params for o in p.opts}
+        rest = rest.split(" #")[0]
+        assert set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest)) <= options, name
+
+
+def test_the_first_screen_has_the_two_commands() -> None:
+    first = "\n".join(README.splitlines()[:15])
+    assert "make demo" in first
+    assert "make test" in first
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_is_in_the_readme(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_measured_metric_is_in_the_readme(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.slow
+def test_the_readme_program_runs_as_written(tmp_path: Path) -> None:
+    (program,) = blocks("python")
+    short = program.replace("trials=30", "trials=5, finalists=2, training={'epochs': 1}")
+    short = short.replace('"latency_ms<=0.05"', '"latency_ms<=1000"')
+    assert short != program
+    ast.parse(program)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", short], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my_model" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+def test_paths_named_in_documents_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    named = set(
+        re.findall(
+            r"`((?:nas|searchspaces|predictors|workers|dashboard|tests|docs)/[\w/.]+)`", text
+        )
+    )
+    assert all((ROOT / path).exists() for path in named), named
