@@ -9,7 +9,7 @@ from typing import Any
 from nas import console, forecast, jobs
 from nas.front import Front
 from nas.problem import Problem
-from nas.spec import DEFAULT_OBJECTIVES, JobSpec
+from nas.spec import DEFAULT_OBJECTIVES, DEVICES, JobSpec
 
 Named = str | Mapping[str, Any]
 
@@ -21,6 +21,7 @@ def search(
     strategy: Named = "predictor-guided",
     objectives: Sequence[str] = DEFAULT_OBJECTIVES,
     constraints: Sequence[str] = (),
+    devices: Sequence[str] = DEVICES,
     trials: int = 40,
     finalists: int = 8,
     training: Mapping[str, Any] | None = None,
@@ -39,6 +40,7 @@ def search(
         strategy: a strategy's name, or `{"name": …, "options": {…}}`.
         objectives: `metric`, `metric:min` or `metric:max`; the first orders the front.
         constraints: for example `weight_bytes<=20000`.
+        devices: where latency is measured; `cpu` is this machine's.
         trials: candidates trained during the search.
         finalists: candidates fine-tuned, exported and measured at the end.
         training: epochs and timed runs; see `nas.spec.TrainingSpec`.
@@ -60,6 +62,7 @@ def search(
             "strategy": strategy,
             "objectives": objectives,
             "constraints": constraints,
+            "devices": devices,
             "budget": {"trials": trials, "finalists": finalists},
             "training": training or {},
             "seed": seed,
@@ -78,6 +81,7 @@ def preview(
     space: Named = "mobilenet",
     objectives: Sequence[str] = DEFAULT_OBJECTIVES,
     constraints: Sequence[str] = (),
+    devices: Sequence[str] = DEVICES,
     trials: int = 40,
     finalists: int = 8,
     training: Mapping[str, Any] | None = None,
@@ -97,6 +101,7 @@ def preview(
             "space": space,
             "objectives": objectives,
             "constraints": constraints,
+            "devices": devices,
             "budget": {"trials": trials, "finalists": finalists},
             "training": training or {},
             "seed": seed,

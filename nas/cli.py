@@ -18,7 +18,7 @@ from nas.core import InvalidInputError, Job, NasError
 from nas.front import Front
 from nas.problem import Problem
 from nas.reporting import write_report
-from nas.spec import DEFAULT_OBJECTIVES, JobSpec
+from nas.spec import DEFAULT_OBJECTIVES, DEVICES, JobSpec
 from workers.machine import usable_cpus
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ Objectives = Annotated[
 Constraints = Annotated[
     list[str] | None, typer.Option("--constraint", help='For example "weight_bytes<=20000".')
 ]
+Device = Annotated[list[str] | None, typer.Option(help="Where to measure; cpu is this machine's.")]
 Trials = Annotated[int, typer.Option(help="Candidates to train.")]
 FinalistCount = Annotated[int, typer.Option(help="Candidates to deploy and measure.")]
 TrainingOption = Annotated[
@@ -73,6 +74,7 @@ def search(
     ] = None,
     objective: Objectives = None,
     constraint: Constraints = None,
+    device: Device = None,
     trials: Trials = 40,
     finalists: FinalistCount = 8,
     training: TrainingOption = None,
@@ -104,6 +106,7 @@ def search(
                 },
                 "objectives": objective or DEFAULT_OBJECTIVES,
                 "constraints": constraint or (),
+                "devices": device or DEVICES,
                 "budget": {"trials": trials, "finalists": finalists},
                 "training": _options("training", training),
                 "seed": seed,
@@ -165,6 +168,7 @@ def preview(
     space_option: SpaceOption = None,
     objective: Objectives = None,
     constraint: Constraints = None,
+    device: Device = None,
     trials: Trials = 40,
     finalists: FinalistCount = 8,
     training: TrainingOption = None,
@@ -179,6 +183,7 @@ def preview(
             "space": {"name": space, "options": _options("space-option", space_option)},
             "objectives": objective or DEFAULT_OBJECTIVES,
             "constraints": constraint or (),
+            "devices": device or DEVICES,
             "budget": {"trials": trials, "finalists": finalists},
             "training": _options("training", training),
         }

@@ -126,8 +126,8 @@ class Problem:
             case "random":
                 return RandomSearch(space, spec.seed, admissible=self.admissible)
             case "regularized-evolution":
-                population = min(50, max(4, spec.budget.trials // 4))
-                options = {"population": population, "sample": max(2, population // 3)} | options
+                population = min(50, max(4, spec.budget.trials // 2))
+                options = {"population": population, "sample": 2 * population // 3} | options
                 return RegularizedEvolution(
                     space, spec.goals, spec.seed, admissible=self.admissible, **options
                 )

@@ -36,6 +36,7 @@ STRATEGIES: Mapping[str, Mapping[str, Setting]] = {
     "regularized-evolution": {
         "population": Setting(int, 2, 100_000),
         "sample": Setting(int, 1, 100_000),
+        "mutation": Setting(float, 0.0, 1.0),
     },
     "predictor-guided": {
         "n_initial": Setting(int, 2, 100_000),

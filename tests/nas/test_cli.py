@@ -100,6 +100,7 @@ def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None
         (["--objective", "speed"], "latency_ms"),
         (["--objective", "test_accuracy"], "use accuracy"),
         (["--trials", "-1"], "budget.trials"),
+        (["--device", "phone"], "devices: 'phone' is not usable"),
         (["--constraint", "weight_bytes<=10"], "nearest feasible bound is"),
         (["--constraint", "latency_ms<=0.000001"], "cheapest network takes"),
         (["--constraint", "accuracy>=2"], "between 0 and 1"),

@@ -213,7 +213,7 @@ def test_tasks_carry_the_fidelity_asked_for() -> None:
 
 GOLDEN = {
     "random": ["91aeaa3679b88269", "97005652537daea1", "b9cacd7f313dda0e"],
-    "regularized-evolution": ["96254046472a62b8", "95079f6743b593bd", "641cbef586993640"],
+    "regularized-evolution": ["9c2514b4c2ba6ba5", "ba3c3f108a8d2e7d", "7eee1caa1385a02d"],
     "predictor-guided": ["4ee02cdc187312c6", "91fe08a0beacf566", "eb04bfef88fdec81"],
     "finalists": ["edeb1a7ad0e6c717", "dba2c362471351f1", "8e29c5f4d8b6eb57"],
 }
