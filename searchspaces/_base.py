@@ -5,9 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from nas.core import Candidate, CostTable, Genotypes, SearchSpace
+
+
+class Supernet(nn.Module, ABC):
+    """Shared weights from which every candidate of a space is run."""
+
+    @abstractmethod
+    def activate(self, candidate: Candidate, quantized: bool = True) -> None:
+        """Make `candidate` the network that runs; in float if not `quantized`. Cheap."""
+
+    @abstractmethod
+    def calibrate(self, x: Tensor) -> None:
+        """Refresh batch-norm statistics and activation ranges of the active candidate from `x`."""
+
+    @abstractmethod
+    def extract(self, candidate: Candidate, quantized: bool = True) -> nn.Module:
+        """A plain network that computes what the calibrated supernet does for `candidate`."""
 
 
 class ModelFamily(ABC):
@@ -48,3 +64,7 @@ class ModelFamily(ABC):
     @abstractmethod
     def bits(self, candidate: Candidate) -> Mapping[str, tuple[int, int]]:
         """(weight bits, activation bits) by stage name; 32 is float."""
+
+    @abstractmethod
+    def supernet(self) -> Supernet:
+        """A new supernet of the space, with random weights."""

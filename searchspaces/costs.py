@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchspaces.compression.pruning import kept_channels
-from searchspaces.compression.quantization import EDGE_BITS, FLOAT_BITS
+from searchspaces.compression.quantization import EDGE_BITS
+from searchspaces.layers import FLOAT_BITS
 
 Column = NDArray[np.float64]
 BIAS_BYTES = 4

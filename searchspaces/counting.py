@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from searchspaces.compression.quantization import FLOAT_BITS
 from searchspaces.costs import BIAS_BYTES, SCALE_BYTES
-from searchspaces.layers import ActivationQuantizer, ConvUnit, LinearUnit
+from searchspaces.layers import FLOAT_BITS, ActivationQuantizer, ConvUnit, LinearUnit
 from searchspaces.network import Bottleneck
 
 
@@ -65,7 +64,7 @@ class _Counter:
     def weighted(self, module: ConvUnit | LinearUnit, args: tuple[Tensor], out: Tensor) -> None:
         layer = module.conv if isinstance(module, ConvUnit) else module.linear
         quantizer = module.weight_quantizer
-        bits = FLOAT_BITS if quantizer is None else quantizer.bits
+        bits = FLOAT_BITS if quantizer is None else quantizer.grid.bits
         n_weights, n_out = layer.weight.numel(), len(layer.weight)
         macs = n_weights * math.prod(out.shape[2:])
         if isinstance(module, ConvUnit) and module.output_quantizer is None:

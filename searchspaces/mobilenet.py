@@ -28,12 +28,14 @@ from searchspaces.compression import (
     quantization_space,
     quantize_network,
 )
-from searchspaces.compression.quantization import FLOAT_BITS
 from searchspaces.costs import BitColumns, StageColumns, Tally, add_stage
-from searchspaces.network import Bottleneck, MobileNet, Stage, StageShape
+from searchspaces.elastic import ElasticMobileNet, ElasticStage
+from searchspaces.layers import FLOAT_BITS, ConvUnit
+from searchspaces.network import Bottleneck, MobileNet, Stage, StageShape, plain_network
 
 STEM_WIDTH = 16
 MIN_RESOLUTION = 4
+BITS = (*range(2, 9), FLOAT_BITS)
 WIDTHS = (
     (12, 16, 24),
     (16, 24, 32),
@@ -56,8 +58,9 @@ class MobileNetOptions:
         expansions: expanded channels over input channels.
         squeeze_excitation: whether blocks may have, or lack, channel attention.
         keep: share of the expanded channels left after pruning.
-        weight_bits: 4, 8 or 32 (float).
-        activation_bits: 4, 8 or 32, where weights are quantized.
+        weight_bits: 2 to 8, or 32 (float).
+        activation_bits: 2 to 8, or 32, where weights are quantized.
+        symmetric: whether weight codes lie around zero, where steps are per tensor.
     """
 
     n_stages: int = 3
@@ -69,6 +72,7 @@ class MobileNetOptions:
     keep: tuple[float, ...] = (0.5, 0.75, 1.0)
     weight_bits: tuple[int, ...] = (4, 8, 32)
     activation_bits: tuple[int, ...] = (4, 8, 32)
+    symmetric: tuple[bool, ...] = (True,)
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> MobileNetOptions:
@@ -93,14 +97,11 @@ class MobileNetOptions:
         _check_list("depths", self.depths, lambda v: 1 <= v <= 16, "blocks from 1 to 16")
         _check_list("kernels", self.kernels, lambda v: v in (1, 3, 5, 7, 9), "odd sizes to 9")
         _check_list("expansions", self.expansions, lambda v: 1 <= v <= 12, "from 1 to 12")
-        _check_list(
-            "squeeze_excitation", self.squeeze_excitation, lambda v: v in (0, 1), "true, false"
-        )
+        for name in ("squeeze_excitation", "symmetric"):
+            _check_list(name, getattr(self, name), lambda v: v in (0, 1), "false, true")
         _check_list("keep", self.keep, lambda v: 0 < v <= 1, "shares above 0, up to 1", float)
-        _check_list("weight_bits", self.weight_bits, lambda v: v in (4, 8, 32), "of 4, 8, 32")
-        _check_list(
-            "activation_bits", self.activation_bits, lambda v: v in (4, 8, 32), "of 4, 8, 32"
-        )
+        for name in ("weight_bits", "activation_bits"):
+            _check_list(name, getattr(self, name), lambda v: v in BITS, "of 2 to 8, or 32")
         if self.widths is not None:
             if not isinstance(self.widths, tuple) or len(self.widths) != self.n_stages:
                 raise _bad("widths", self.widths, f"one list per stage, {self.n_stages} lists")
@@ -160,9 +161,15 @@ class MobileNetFamily(ModelFamily):
 
     def build(self, candidate: Candidate) -> nn.Module:
         """The dense float network, before pruning and quantization."""
+        return plain_network(
+            self.input_shape[0], self.n_classes, STEM_WIDTH, self.strides[0], self.shapes(candidate)
+        )
+
+    def shapes(self, candidate: Candidate) -> list[StageShape]:
+        """Shapes of the stages, before pruning."""
         values = candidate.values
         widths = [STEM_WIDTH] + [_int(values, f"{s}.width") for s in self._stages]
-        shapes = [
+        return [
             StageShape(
                 n_in=n_in,
                 width=width,
@@ -176,26 +183,51 @@ class MobileNetFamily(ModelFamily):
                 self._stages, pairwise(widths), self.strides[1:], strict=True
             )
         ]
-        return MobileNet(self.input_shape[0], self.n_classes, STEM_WIDTH, self.strides[0], shapes)
+
+    def keep_ratios(self, candidate: Candidate) -> list[float]:
+        """Share of expanded channels left after pruning, by stage."""
+        return [float(candidate.values[f"{name}.keep"]) for name in self._stages]
+
+    def stage_bits(self, candidate: Candidate) -> list[StageBits]:
+        """Bits by stage."""
+        return [self._stage_bits(candidate, name) for name in self._stages]
+
+    def supernet(self) -> ElasticMobileNet:
+        """A new supernet of the space, with random weights."""
+        o = self.options
+        n_stages = range(o.n_stages)
+        widths = [STEM_WIDTH, *(max(o.stage_widths(i)) for i in n_stages)]
+        largest = [
+            ElasticStage(
+                max_in=n_in,
+                max_width=width,
+                max_depth=max(o.depths),
+                kernels=o.kernels,
+                max_expansion=max(o.expansions),
+                attention=any(o.squeeze_excitation),
+                stride=stride,
+            )
+            for (n_in, width), stride in zip(pairwise(widths), self.strides[1:], strict=True)
+        ]
+        return ElasticMobileNet(self, largest)
 
     def prune(self, network: nn.Module, candidate: Candidate) -> None:
         """Remove the least important expanded channels of every block, by its stage's ratio."""
-        for name, stage in zip(self._stages, _mobilenet(network).stages, strict=True):
+        stages = _mobilenet(network).stages
+        for ratio, stage in zip(self.keep_ratios(candidate), stages, strict=True):
             assert isinstance(stage, Stage)
             for block in stage.blocks:
                 assert isinstance(block, Bottleneck)
-                prune_hidden(block, float(candidate.values[f"{name}.keep"]))
+                prune_hidden(block, ratio)
 
     def quantize(self, network: nn.Module, candidate: Candidate) -> None:
         """Fold batch norms and attach fake quantizers, observing; after `prune`."""
-        quantize_network(
-            _mobilenet(network), [self._stage_bits(candidate, s) for s in self._stages]
-        )
+        quantize_network(_mobilenet(network), self.stage_bits(candidate))
 
     def bits(self, candidate: Candidate) -> Mapping[str, tuple[int, int]]:
         """(weight bits, activation bits) by stage name; 32 is float."""
-        bits = {s: self._stage_bits(candidate, s) for s in self._stages}
-        return {name: (b.weight, b.activation) for name, b in bits.items()}
+        bits = zip(self._stages, self.stage_bits(candidate), strict=True)
+        return {name: (b.weight, b.activation) for name, b in bits}
 
     def costs(self, rows: Genotypes) -> CostTable:
         """`(n,)` columns for `(n, d)` rows; see the base class for what they count."""
@@ -230,7 +262,7 @@ class MobileNetFamily(ModelFamily):
                 Decision(f"{name}.se", o.squeeze_excitation),
             ]
         pruning = pruning_space(o.n_stages, o.keep)
-        quantization = quantization_space(o.n_stages, o.weight_bits, o.activation_bits)
+        quantization = quantization_space(o.n_stages, o.weight_bits, o.activation_bits, o.symmetric)
         return SearchSpace(tuple(architecture)).join(pruning).join(quantization)
 
     def _stage_bits(self, candidate: Candidate, name: str) -> StageBits:
@@ -239,6 +271,7 @@ class MobileNetFamily(ModelFamily):
             weight=_int(values, f"{name}.weight_bits"),
             activation=_int(values, f"{name}.activation_bits", FLOAT_BITS),
             per_channel=values.get(f"{name}.granularity") == "per_channel",
+            symmetric=bool(values.get(f"{name}.symmetric", True)),
         )
 
     def _stage_columns(self, columns: NDArray[np.int16], i: int) -> StageColumns:
@@ -278,7 +311,7 @@ class MobileNetFamily(ModelFamily):
         )
 
 
-def _mobilenet(network: nn.Module) -> MobileNet:
+def _mobilenet(network: nn.Module) -> MobileNet[ConvUnit]:
     if not isinstance(network, MobileNet):
         raise InvalidInputError("network", type(network).__name__, "a network of this family")
     return network

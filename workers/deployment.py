@@ -70,7 +70,7 @@ def export_onnx(network: nn.Module, input_shape: tuple[int, int, int], path: Pat
 
 
 def store_integer_weights(model: ModelProto) -> None:
-    """Fold QuantizeLinear of constant weights into integer initializers, in place."""
+    """Fold QuantizeLinear and Clip of constant weights into integer initializers, in place."""
     graph = model.graph
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     for node in graph.node:
@@ -83,6 +83,9 @@ def store_integer_weights(model: ModelProto) -> None:
         inputs = [constants[name] for name in node.input]
         if node.op_type == "QuantizeLinear":
             constants[node.output[0]] = _quantized(*inputs)
+            folded.append(node)
+        elif node.op_type == "Clip" and inputs[0].dtype == np.int8:
+            constants[node.output[0]] = np.clip(*inputs)
             folded.append(node)
     for node in folded:
         graph.node.remove(node)

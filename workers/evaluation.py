@@ -241,4 +241,4 @@ def executed(bits: str) -> str:
         return f"float32 kernels; {weight}-bit weights are widened while running"
     if min(weight, activation) == 8:
         return "int8 kernels"
-    return "4-bit codes not executed as such: they run in int8 kernels"
+    return f"{min(weight, activation)}-bit codes not executed as such: they run in int8 kernels"

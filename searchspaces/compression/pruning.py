@@ -6,16 +6,19 @@ Reference: Wang et al. 2020 (APQ), section 3.1: pruning is a choice of middle ch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.core import Decision, SearchSpace
+from nas.core import Decision, InvalidInputError, SearchSpace
+from searchspaces.layers import ConvUnit
 from searchspaces.network import Bottleneck
 
 MULTIPLE = 4
+Importance = Literal["l1", "norm", "taylor"]
 
 
 def pruning_space(n_stages: int, ratios: Sequence[float]) -> SearchSpace:
@@ -32,13 +35,13 @@ def kept_channels(
     return np.asarray(np.minimum(np.maximum(rounded, MULTIPLE), hidden), dtype=np.float64)
 
 
-def prune_hidden(block: Bottleneck, ratio: float) -> None:
+def prune_hidden(block: Bottleneck[ConvUnit], ratio: float, importance: Importance = "l1") -> None:
     """Remove the least important expanded channels of `block`, in place and for real."""
     hidden = block.depthwise.conv.out_channels
     n_kept = int(kept_channels(hidden, ratio))
     if n_kept == hidden:
         return
-    keep = hidden_importance(block).topk(n_kept).indices.sort().values
+    keep = hidden_importance(block, importance).topk(n_kept).indices.sort().values
     block.expand.keep_outputs(keep)
     block.depthwise.keep_outputs(keep)
     if block.attention is not None:
@@ -48,15 +51,33 @@ def prune_hidden(block: Bottleneck, ratio: float) -> None:
 
 
 @torch.no_grad()
-def hidden_importance(block: Bottleneck) -> Tensor:
-    """`(hidden,)` L1 norms of all weights that touch a channel, each layer scaled to mean 1.
+def hidden_importance(block: Bottleneck[Any], kind: Importance = "l1") -> Tensor:
+    """`(hidden,)` importance of each expanded channel, summed over the layers that share it.
 
-    Reference: Li et al. 2017 (Pruning filters for efficient ConvNets), section 3.1, summed over
-    the coupled layers.
+    Args:
+        block: plain or elastic.
+        kind: `l1`, the norm of all weights that touch the channel; `norm`, the size of its
+            batch-norm scales; `taylor`, the sum of weight times gradient, after a backward pass.
+
+    Raises:
+        InvalidInputError: `taylor` without gradients, `norm` without batch norms.
+
+    Reference: Li et al. 2017 (Pruning filters for efficient ConvNets), section 3.1; Liu et al.
+    2017 (Network slimming), section 3; Molchanov et al. 2019 (Importance estimation), equation 8.
     """
-    norms = [
-        block.expand.conv.weight.abs().sum((1, 2, 3)),
-        block.depthwise.conv.weight.abs().sum((1, 2, 3)),
-        block.project.conv.weight.abs().sum((0, 2, 3)),
-    ]
-    return torch.stack([norm / norm.mean().clamp_min(1e-12) for norm in norms]).sum(0)
+    layers = [(block.expand, (1, 2, 3)), (block.depthwise, (1, 2, 3)), (block.project, (0, 2, 3))]
+    parts: list[Tensor] = []
+    for unit, axes in layers:
+        weight = unit.conv.weight
+        match kind:
+            case "l1":
+                parts.append(weight.abs().sum(axes))
+            case "taylor":
+                if weight.grad is None:
+                    raise InvalidInputError("importance", kind, "gradients: backward first")
+                parts.append((weight * weight.grad).sum(axes).abs())
+            case "norm" if unit is not block.project:
+                if unit.norm is None:
+                    raise InvalidInputError("importance", kind, "batch norms that are not folded")
+                parts.append(unit.norm.weight.abs())
+    return torch.stack([part / part.mean().clamp_min(1e-12) for part in parts]).sum(0)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Protocol
 
 from torch import nn
 
 from nas.core import Condition, Decision, SearchSpace
-from searchspaces.layers import ActivationQuantizer, ConvUnit, LinearUnit, WeightQuantizer
+from searchspaces.layers import (
+    FLOAT_BITS,
+    ActivationQuantizer,
+    ConvUnit,
+    LinearUnit,
+    WeightGrid,
+    WeightQuantizer,
+)
 from searchspaces.network import Bottleneck, MobileNet, Stage
 
-FLOAT_BITS = 32
 EDGE_BITS = 8
 """First and last layer never have fewer bits than this when they are quantized."""
 
@@ -23,20 +31,37 @@ class StageBits:
     weight: int
     activation: int
     per_channel: bool
+    symmetric: bool = True
+
+    @property
+    def grid(self) -> WeightGrid | None:
+        """Where weights lie; None for float ones."""
+        if self.weight == FLOAT_BITS:
+            return None
+        return WeightGrid(self.weight, self.per_channel, self.symmetric)
 
     def at_edge(self) -> StageBits:
         """The bits of a first or last layer beside this stage."""
-        return StageBits(
-            max(self.weight, EDGE_BITS), max(self.activation, EDGE_BITS), self.per_channel
+        return replace(
+            self,
+            weight=max(self.weight, EDGE_BITS),
+            activation=max(self.activation, EDGE_BITS),
         )
 
 
+FLOAT = StageBits(FLOAT_BITS, FLOAT_BITS, per_channel=False)
+
+
 def quantization_space(
-    n_stages: int, weight_bits: Sequence[int], activation_bits: Sequence[int]
+    n_stages: int,
+    weight_bits: Sequence[int],
+    activation_bits: Sequence[int],
+    symmetric: Sequence[bool] = (True,),
 ) -> SearchSpace:
     """Per stage `weight_bits` and, where weights are quantized, `activation_bits`, `granularity`.
 
-    Activations of float weights stay float: no runtime computes such a mixture.
+    Activations of float weights stay float: no runtime computes such a mixture. Whether weights
+    are `symmetric` is a decision where steps are per tensor, and only if there is a choice.
     """
     decisions: list[Decision] = []
     for i in range(1, n_stages + 1):
@@ -50,29 +75,47 @@ def quantization_space(
                 Decision(f"stage{i}.activation_bits", tuple(activation_bits), where),
                 Decision(f"stage{i}.granularity", options, where, ordered=False),
             ]
+            if tuple(symmetric) != (True,):
+                per_tensor = Condition(f"stage{i}.granularity", ("per_tensor",))
+                decisions.append(Decision(f"stage{i}.symmetric", tuple(symmetric), per_tensor))
     return SearchSpace(tuple(decisions))
 
 
-def quantize_network(network: MobileNet, bits: Sequence[StageBits]) -> None:
+class Placement(Protocol):
+    """How bits reach the layers of a network: by new quantizers, or by settings of elastic ones."""
+
+    def weight(self, unit: nn.Module, bits: StageBits) -> None:
+        """The weight of `unit` has `bits.weight` bits."""
+
+    def activation(self, owner: nn.Module, name: str, bits: StageBits) -> None:
+        """The quantizer `name` of `owner` has `bits.activation` bits."""
+
+
+def place_bits(network: MobileNet[Any], bits: Sequence[StageBits], placement: Placement) -> None:
+    """Tell `placement` the bits of every weight and activation in use; `bits` has one per stage."""
+    first, last = bits[0].at_edge(), bits[-1]
+    placement.activation(network, "input_quantizer", first)
+    _place_conv(network.stem, first, placement)
+    before = first.activation
+    for stage, stage_bits in zip(network.stages, bits, strict=True):
+        assert isinstance(stage, Stage)
+        entering = stage_bits if stage_bits.activation != before else FLOAT
+        placement.activation(stage, "input_quantizer", entering)
+        before = stage_bits.activation
+        for block in islice(stage.blocks, stage.depth):
+            assert isinstance(block, Bottleneck)
+            _place_block(block, stage_bits, placement)
+    _place_conv(network.head, last, placement)
+    placement.activation(network, "pool_quantizer", last.at_edge())
+    placement.weight(network.classifier, last.at_edge())
+
+
+def quantize_network(network: MobileNet[ConvUnit], bits: Sequence[StageBits]) -> None:
     """Fold batch norms and attach quantizers, observing, in place; `bits` has one per stage."""
     for module in network.modules():
         if isinstance(module, ConvUnit):
             module.fold_norm()
-    first, last = bits[0].at_edge(), bits[-1]
-    network.input_quantizer = _activation(first)
-    _quantize_conv(network.stem, first)
-    before = first.activation
-    for stage, stage_bits in zip(network.stages, bits, strict=True):
-        assert isinstance(stage, Stage)
-        if stage_bits.activation != before:
-            stage.input_quantizer = _activation(stage_bits)
-        before = stage_bits.activation
-        for block in stage.blocks:
-            assert isinstance(block, Bottleneck)
-            _quantize_block(block, stage_bits)
-    _quantize_conv(network.head, last)
-    network.pool_quantizer = _activation(last.at_edge())
-    network.classifier.weight_quantizer = _weight(last.at_edge())
+    place_bits(network, bits, _NewQuantizers())
 
 
 def bake_weights(network: nn.Module) -> None:
@@ -100,26 +143,30 @@ def _layer_of(module: nn.Module) -> nn.Conv2d | nn.Linear | None:
             return None
 
 
-def _weight(bits: StageBits) -> WeightQuantizer | None:
-    return WeightQuantizer(bits.weight, bits.per_channel) if bits.weight < FLOAT_BITS else None
+class _NewQuantizers:
+    """Attaches plain quantizers."""
+
+    def weight(self, unit: nn.Module, bits: StageBits) -> None:
+        assert isinstance(unit, (ConvUnit, LinearUnit))
+        grid = bits.grid
+        unit.weight_quantizer = None if grid is None else WeightQuantizer(grid)
+
+    def activation(self, owner: nn.Module, name: str, bits: StageBits) -> None:
+        width = bits.activation
+        setattr(owner, name, ActivationQuantizer(width) if width < FLOAT_BITS else None)
 
 
-def _activation(bits: StageBits) -> ActivationQuantizer | None:
-    return ActivationQuantizer(bits.activation) if bits.activation < FLOAT_BITS else None
+def _place_conv(unit: nn.Module, bits: StageBits, placement: Placement) -> None:
+    placement.weight(unit, bits)
+    placement.activation(unit, "output_quantizer", bits)
 
 
-def _quantize_conv(unit: ConvUnit, bits: StageBits) -> None:
-    unit.weight_quantizer = _weight(bits)
-    unit.output_quantizer = _activation(bits)
-
-
-def _quantize_block(block: Bottleneck, bits: StageBits) -> None:
+def _place_block(block: Bottleneck[Any], bits: StageBits, placement: Placement) -> None:
     for unit in (block.expand, block.depthwise, block.project):
-        _quantize_conv(unit, bits)
-    if block.attention is not None:
-        _quantize_conv(block.attention.squeeze, bits)
-        _quantize_conv(block.attention.excite, bits)
-        block.attention.pool_quantizer = _activation(bits)
-        block.attention.output_quantizer = _activation(bits)
-    if block.residual:
-        block.output_quantizer = _activation(bits)
+        _place_conv(unit, bits, placement)
+    if block.attention is not None and block.attends:
+        _place_conv(block.attention.squeeze, bits, placement)
+        _place_conv(block.attention.excite, bits, placement)
+        placement.activation(block.attention, "pool_quantizer", bits)
+        placement.activation(block.attention, "output_quantizer", bits)
+    placement.activation(block, "output_quantizer", bits if block.residual else FLOAT)

@@ -1,6 +1,30 @@
 """Layers that networks of every family are made of."""
 
-from searchspaces.layers.quantizers import ActivationQuantizer, WeightQuantizer, set_observing
+from searchspaces.layers.elastic import (
+    Calibration,
+    ElasticActivationQuantizer,
+    ElasticConvUnit,
+    ElasticLinearUnit,
+)
+from searchspaces.layers.quantizers import (
+    FLOAT_BITS,
+    ActivationQuantizer,
+    WeightGrid,
+    WeightQuantizer,
+    set_observing,
+)
 from searchspaces.layers.units import ConvUnit, LinearUnit
 
-__all__ = ["ActivationQuantizer", "ConvUnit", "LinearUnit", "WeightQuantizer", "set_observing"]
+__all__ = [
+    "FLOAT_BITS",
+    "ActivationQuantizer",
+    "Calibration",
+    "ConvUnit",
+    "ElasticActivationQuantizer",
+    "ElasticConvUnit",
+    "ElasticLinearUnit",
+    "LinearUnit",
+    "WeightGrid",
+    "WeightQuantizer",
+    "set_observing",
+]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import searchspaces
+from searchspaces.counting import count
+from searchspaces.elastic import ElasticMobileNet
+
+EVERYTHING = {
+    "n_stages": 2,
+    "kernels": [3, 5, 7],
+    "weight_bits": [2, 3, 4, 5, 6, 7, 8, 32],
+    "activation_bits": [2, 3, 4, 5, 6, 7, 8, 32],
+    "symmetric": [False, True],
+}
+rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def rough(family: searchspaces.ModelFamily, seed: int = 0) -> ElasticMobileNet:
+    """A supernet whose weights, norms, transforms and steps are all away from their start."""
+    torch.manual_seed(seed)
+    supernet = family.supernet()
+    assert isinstance(supernet, ElasticMobileNet)
+    with torch.no_grad():
+        for name, parameter in supernet.named_parameters():
+            if "factors" in name or "clips" in name:
+                parameter.uniform_(0.6, 1.0)
+            elif "norm" in name or "transforms" in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return supernet
+
+
+@given(rngs, st.sampled_from([(1, 8, 8), (1, 28, 28), (3, 16, 20)]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_an_extracted_network_computes_what_the_supernet_does(
+    rng: np.random.Generator, shape: tuple[int, int, int], quantized: bool
+) -> None:
+    family = searchspaces.family("mobilenet", shape, 5, EVERYTHING)
+    supernet = rough(family)
+    x = torch.from_numpy(rng.normal(size=(6, *shape)).astype(np.float32))
+    rows = family.space.sample(2, rng)
+    for row in rows:  # the second candidate finds what the first one left
+        candidate = family.space.candidate(row)
+        supernet.activate(candidate, quantized)
+        supernet.calibrate(x)
+    plain = supernet.extract(candidate, quantized)
+    assert not any("elastic" in type(m).__module__ for m in plain.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x), supernet(x), rtol=1e-5, atol=1e-5)
+        other = torch.from_numpy(rng.normal(size=(3, *shape)).astype(np.float32))
+        torch.testing.assert_close(plain(other), supernet(other), rtol=1e-5, atol=1e-5)
+    if quantized:
+        costs = {k: float(v[0]) for k, v in family.costs(rows[1:]).items()}
+        has_grids = any(min(b) < 32 for b in family.bits(candidate).values())
+        if has_grids:
+            assert count(plain, shape) == costs
+
+
+@pytest.mark.parametrize("importance", ["l1", "norm", "taylor"])
+def test_sorting_channels_leaves_the_largest_network_alone(importance: str) -> None:
+    options = {"n_stages": 2, "keep": [0.5, 1.0], "weight_bits": [32]}
+    family = searchspaces.family("mobilenet", (1, 8, 8), 5, options)
+    supernet = rough(family)
+    largest = family.space.candidate(family.space.n_options - 1)
+    x = torch.randn(16, 1, 8, 8)
+    supernet.activate(largest)
+    supernet.calibrate(x)
+    before = supernet(x)
+    before.square().mean().backward()
+    supernet.sort_channels(importance)  # type: ignore[arg-type]
+    torch.testing.assert_close(supernet(x), before, rtol=1e-4, atol=1e-5)
+    for block in supernet.blocks():
+        size = block.depthwise.conv.weight.abs().sum((1, 2, 3))
+        if importance == "norm":
+            assert block.depthwise.norm is not None and block.expand.norm is not None
+            size = block.expand.norm.weight.abs() / block.expand.norm.weight.abs().mean()
+            size = (
+                size + block.depthwise.norm.weight.abs() / block.depthwise.norm.weight.abs().mean()
+            )
+            assert (size[:-1] >= size[1:] - 1e-6).all()
+
+
+def test_pruned_candidates_use_the_most_important_channels() -> None:
+    options = {"n_stages": 1, "depths": [1], "keep": [0.5, 1.0], "weight_bits": [32]}
+    family = searchspaces.family("mobilenet", (1, 8, 8), 5, options)
+    supernet = rough(family)
+    supernet.sort_channels()
+    values = dict(family.space.candidate(family.space.n_options - 1).values)
+    half = family.space.candidate(family.space.row({**values, "stage1.keep": 0.5}))
+    whole = family.space.candidate(family.space.row(values))
+    networks = [supernet.extract(c, quantized=False) for c in (half, whole)]
+    family_prune = networks[1]
+    family.prune(family_prune, half)
+    kept = [n.state_dict()["stages.0.blocks.0.depthwise.conv.weight"] for n in networks]
+    assert kept[0].shape == kept[1].shape
+    torch.testing.assert_close(kept[0], kept[1])
+
+
+def test_every_weight_gets_a_gradient_from_some_candidate() -> None:
+    family = searchspaces.family("mobilenet", (1, 8, 8), 5, EVERYTHING)
+    supernet = rough(family)
+    rng = np.random.default_rng(0)
+    x, y = torch.randn(8, 1, 8, 8), torch.randint(5, (8,))
+    for row in family.space.sample(60, rng):
+        supernet.train()
+        supernet.activate(family.space.candidate(row))
+        nn.functional.cross_entropy(supernet(x), y).backward()
+    without = {
+        name
+        for name, p in supernet.named_parameters()
+        if p.grad is None
+        and not name.split(".")[-1].startswith(("2", "3", "4", "5", "6", "7", "8"))
+    }
+    assert without == set()
+
+
+def test_calibration_repairs_what_shared_statistics_break() -> None:
+    family = searchspaces.family("mobilenet", (1, 8, 8), 5, {"n_stages": 2, "weight_bits": [32]})
+    supernet = rough(family)
+    small = family.space.candidate(np.zeros(len(family.space), dtype=np.int16))
+    x = 3 + 2 * torch.randn(256, 1, 8, 8)
+    supernet.activate(small)
+    supernet.calibrate(x)
+    plain = supernet.extract(small)
+    with torch.no_grad():
+        hidden = plain.stages[0].blocks[0].expand  # type: ignore[union-attr, index]
+        y = hidden.norm(hidden.conv(plain.stem(x)))  # type: ignore[operator]
+    gain = hidden.norm.weight.abs()  # type: ignore[union-attr]
+    torch.testing.assert_close(y.std((0, 2, 3)), gain, rtol=0.01, atol=0.01)
