@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas.core import UnknownNameError
-from searchspaces._base import ModelFamily
+from searchspaces._base import ModelFamily, Supernet
 from searchspaces.mobilenet import MobileNetFamily
 
 FAMILIES: Mapping[str, type[MobileNetFamily]] = {"mobilenet": MobileNetFamily}
 
-__all__ = ["FAMILIES", "MobileNetFamily", "ModelFamily", "family"]
+__all__ = ["FAMILIES", "MobileNetFamily", "ModelFamily", "Supernet", "family"]
 
 
 def family(

@@ -18,6 +18,10 @@ class Supernet(nn.Module, ABC):
         """Make `candidate` the network that runs; in float if not `quantized`. Cheap."""
 
     @abstractmethod
+    def set_dropout(self, share: float) -> None:
+        """Drop this share of the classifier's inputs in training."""
+
+    @abstractmethod
     def calibrate(self, x: Tensor) -> None:
         """Refresh batch-norm statistics and activation ranges of the active candidate from `x`."""
 

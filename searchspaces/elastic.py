@@ -115,6 +115,10 @@ class ElasticMobileNet(Supernet):
         bits = choices.stage_bits(candidate)
         place_bits(network, bits if quantized else [FLOAT] * len(bits), _ElasticSettings())
 
+    def set_dropout(self, share: float) -> None:
+        """Drop this share of the classifier's inputs in training."""
+        _linear(self.network.classifier).dropout = share
+
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Refresh the statistics of the active candidate from `x (B, C, H, W)`; ends in evaluation.

@@ -1,0 +1,321 @@
+"""Training shared weights: each step trains the largest, the smallest, some random candidates."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.core import Candidate, ConflictError, Report
+from searchspaces import ModelFamily, Supernet
+from workers.datasets import Dataset
+from workers.deployment import written_whole
+from workers.distillation import Distillation, distillation_loss, moment_loss
+from workers.sampling import PathSampler, image_probabilities
+
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SupernetSettings:
+    """How shared weights are trained. Defaults are the recipe; each switch stands alone.
+
+    Attributes:
+        epochs: passes over the data in all.
+        batch_size: images a step.
+        learning_rate: peak; a linear warm-up over a tenth of the steps, then a cosine to zero.
+        weight_decay: of AdamW, on convolution and linear weights.
+        n_random: random candidates a step beside largest and smallest (Yu and Huang 2019,
+            sandwich rule: 2); 0 trains one uniform candidate a step (Guo et al. 2020, SPOS).
+        distillation: `none`, `kl`, or `alpha`, how smaller candidates learn from their teacher.
+        teacher: `largest` (in-place distillation), or `previous`: largest, random, smallest, each
+            from the one before (Xu et al. 2023, EQ-Net, progressive guidance).
+        label_share: share of the true labels in a student's loss (EQ-Net: 0.5).
+        max_dropout: dropout of the largest candidate; a smaller one has it in proportion to its
+            parameters (Shangguan et al. 2023, TODM).
+        shrinking: kernels vary first, then depths, then the rest (Cai et al. 2020).
+        paths: `uniform`, or `importance`: options with larger gradients oftener (Lu et al. 2023,
+            PA&DA, equation 12).
+        images: `uniform`, or `importance`: images with larger errors oftener (PA&DA, equation 15).
+        float_share: share of the epochs before bits are in the loop.
+        kurtosis_weight: of the pull of weight kurtosis to 1.8 (EQ-Net: 0.015).
+        skewness_weight: of the pull of weight skewness to 0 (EQ-Net: 1.0).
+        max_gradient: norm to which gradients are clipped.
+    """
+
+    epochs: int = 60
+    batch_size: int = 64
+    learning_rate: float = 5e-3
+    weight_decay: float = 1e-3
+    n_random: int = 2
+    distillation: Distillation = "kl"
+    teacher: Literal["largest", "previous"] = "largest"
+    label_share: float = 0.5
+    max_dropout: float = 0.1
+    shrinking: bool = False
+    paths: Literal["uniform", "importance"] = "uniform"
+    images: Literal["uniform", "importance"] = "uniform"
+    float_share: float = 0.5
+    kurtosis_weight: float = 0.0
+    skewness_weight: float = 0.0
+    max_gradient: float = 1.0
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did: mean losses of the largest candidate and of all students."""
+
+    epoch: int
+    largest_loss: float
+    student_loss: float
+
+
+class SupernetTrainer:
+    """Trains a supernet epoch by epoch; a checkpoint after each makes any kill harmless.
+
+    Every random draw is a function of seed and epoch, so a resumed training goes on exactly as an
+    unbroken one.
+
+    Args:
+        family: whose supernet.
+        data: training images are used.
+        settings: how.
+        seed: of everything random.
+        device: where; mixed precision on CUDA.
+    """
+
+    def __init__(
+        self,
+        family: ModelFamily,
+        data: Dataset,
+        settings: SupernetSettings,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        torch.manual_seed(seed)
+        self.supernet: Supernet = family.supernet().to(device)
+        self.epoch = 0
+        self._family = family
+        self._settings = settings
+        self._seed = seed
+        self._device = device
+        self._x = torch.from_numpy(data.x_train).to(device)
+        self._y = torch.from_numpy(data.y_train).to(device)
+        self._errors: NDArray[np.float64] = np.ones(len(self._y))
+        self._paths = PathSampler(family.space)
+        largest = family.space.n_options[None] - 1
+        self._largest = family.space.candidate(largest[0])
+        self._smallest = family.space.candidate(np.zeros_like(largest[0]))
+        self._max_params = float(family.costs(family.space.canonical(largest))["params"][0])
+        self._optimizer = torch.optim.AdamW(
+            _groups(self.supernet, settings.weight_decay), settings.learning_rate
+        )
+
+    def train(self, until: int, checkpoint: Path | None = None, report: Report = print) -> None:
+        """Go on to `until` epochs in all, from the checkpoint where there is one.
+
+        Raises:
+            ConflictError: the checkpoint is of another training.
+        """
+        if checkpoint is not None and checkpoint.is_file():
+            self.load(checkpoint)
+        while self.epoch < min(until, self._settings.epochs):
+            found = self._train_epoch()
+            self.epoch += 1
+            report(
+                f"supernet epoch {self.epoch} of {self._settings.epochs}: largest "
+                f"{found.largest_loss:.3f}, students {found.student_loss:.3f}"
+            )
+            if checkpoint is not None:
+                self.save(checkpoint)
+
+    def save(self, path: Path) -> None:
+        """Write weights, optimizer and samplers to one safetensors file, whole or not at all."""
+        state = {f"weights.{k}": v for k, v in self.supernet.state_dict().items()}
+        for i, moments in self._optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        state["errors"] = torch.from_numpy(self._errors)
+        state |= {f"paths.{k}": torch.from_numpy(v) for k, v in self._paths.state().items()}
+        about = {"version": CHECKPOINT_VERSION, "epoch": self.epoch, **self._identity()}
+        with written_whole(path) as temporary:
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in state.items()},
+                temporary,
+                {"about": json.dumps(about, sort_keys=True)},
+            )
+
+    def load(self, path: Path) -> None:
+        """Take up what `save` wrote.
+
+        Raises:
+            ConflictError: it was written by a training of another space, seed or settings.
+        """
+        with safe_open(path, framework="pt") as archive:
+            about = json.loads(archive.metadata()["about"])
+            mine = {"version": CHECKPOINT_VERSION, **self._identity()}
+            if {k: about.get(k) for k in mine} != mine:
+                raise ConflictError(f"{path} is the checkpoint of another training")
+            state = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        parts = _by_prefix(state)
+        self.supernet.load_state_dict(parts["weights"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts.get("optimizer", {}).items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._errors = state["errors"].numpy()
+        self._paths.restore({k: v.numpy() for k, v in parts["paths"].items()})
+        self.epoch = int(about["epoch"])
+
+    # ---------------------------------------------------------------- one epoch
+
+    def _train_epoch(self) -> EpochReport:
+        settings, share = self._settings, self.epoch / self._settings.epochs
+        rng = np.random.default_rng((self._seed, self.epoch))
+        torch.manual_seed(int(rng.integers(2**31)))
+        batches = list(self._batches(rng, share))
+        self.supernet.train()
+        losses = []
+        for i, index in enumerate(batches):
+            step = self.epoch * len(batches) + i
+            rate = learning_rate(settings, step / (settings.epochs * len(batches)))
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            losses.append(self._step(index, self._candidates(rng, share), share))
+        self.supernet.eval()
+        mean = np.mean(losses, axis=0)
+        return EpochReport(self.epoch, float(mean[0]), float(mean[1]))
+
+    def _batches(self, rng: np.random.Generator, share: float) -> Iterator[NDArray[np.int64]]:
+        n, size = len(self._y), self._settings.batch_size
+        if self._settings.images == "uniform":
+            order = rng.permutation(n)
+        else:
+            order = rng.choice(n, n, p=image_probabilities(self._errors, share))
+        for start in range(0, n - min(size, n) + 1, size):
+            yield order[start : start + size]
+
+    def _candidates(self, rng: np.random.Generator, share: float) -> list[Candidate]:
+        """Candidates of one step, teachers before their students."""
+        settings, space = self._settings, self._family.space
+        tilt = share if settings.paths == "importance" else 0.0
+        rows = self._paths.sample(max(1, settings.n_random), rng, tilt)
+        if settings.shrinking:
+            rows = self._paths.released(rows, share)
+        random = [space.candidate(row) for row in rows]
+        if settings.n_random == 0:
+            return random
+        smallest = self._smallest
+        if settings.shrinking:
+            row = space.row(smallest)[None]
+            smallest = space.candidate(self._paths.released(row, share)[0])
+        return [self._largest, *random, smallest]
+
+    def _step(
+        self, index: NDArray[np.int64], candidates: Sequence[Candidate], share: float
+    ) -> tuple[float, float]:
+        """One update; returns the largest candidate's loss and the students' mean loss."""
+        settings = self._settings
+        x, y = self._x[index], self._y[index]
+        quantized = share >= settings.float_share
+        self._optimizer.zero_grad(set_to_none=True)
+        if settings.kurtosis_weight or settings.skewness_weight:
+            moment_loss(
+                self.supernet, settings.kurtosis_weight, settings.skewness_weight
+            ).backward()
+        losses: list[float] = []
+        teacher: Tensor | None = None
+        for i, candidate in enumerate(candidates):
+            before = self._gradients() if self._measures_paths(i) else None
+            logits = self._logits(x, candidate, quantized)
+            loss = F.cross_entropy(logits, y)
+            if teacher is not None and settings.distillation != "none":
+                learned = distillation_loss(logits, teacher, settings.distillation)
+                loss = settings.label_share * loss + (1 - settings.label_share) * learned
+            loss.backward()
+            losses.append(loss.item())
+            if i == 0:
+                self._note_errors(index, logits, y)
+            if before is not None:
+                self._paths.observe(self._family.space.row(candidate), self._change(before))
+            if teacher is None or settings.teacher == "previous":
+                teacher = logits.detach()
+        nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.max_gradient)
+        self._optimizer.step()
+        return losses[0], float(np.mean(losses[1:] or losses))
+
+    def _logits(self, x: Tensor, candidate: Candidate, quantized: bool) -> Tensor:
+        row = self._family.space.row(candidate)[None]
+        share = float(self._family.costs(row)["params"][0]) / self._max_params
+        self.supernet.activate(candidate, quantized)
+        self.supernet.set_dropout(self._settings.max_dropout * share)
+        mixed = torch.device(self._device).type == "cuda" and not quantized
+        with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
+            logits: Tensor = self.supernet(x)
+        return logits.float()
+
+    def _note_errors(self, index: NDArray[np.int64], logits: Tensor, y: Tensor) -> None:
+        """Keep each image's EL2N score: the norm of softmax minus one-hot (Paul et al. 2021)."""
+        wrong = logits.detach().softmax(1) - F.one_hot(y, logits.shape[1])
+        self._errors[index] = wrong.norm(dim=1).double().cpu().numpy()
+
+    def _measures_paths(self, i: int) -> bool:
+        random = i > 0 or self._settings.n_random == 0
+        return self._settings.paths == "importance" and random
+
+    def _gradients(self) -> list[Tensor | None]:
+        return [None if p.grad is None else p.grad.clone() for p in self.supernet.parameters()]
+
+    def _change(self, before: Sequence[Tensor | None]) -> float:
+        """Norm of the gradient added since `before`."""
+        total = 0.0
+        for parameter, earlier in zip(self.supernet.parameters(), before, strict=True):
+            if parameter.grad is not None:
+                added = parameter.grad if earlier is None else parameter.grad - earlier
+                total += float(added.square().sum())
+        return math.sqrt(total)
+
+    def _identity(self) -> dict[str, object]:
+        return {
+            "space": self._family.space.digest,
+            "input_shape": list(self._family.input_shape),
+            "seed": self._seed,
+            "settings": asdict(self._settings),
+        }
+
+
+def learning_rate(settings: SupernetSettings, progress: float) -> float:
+    """Rate at `progress` of all steps, 0 to 1: a tenth of linear warm-up, then a cosine."""
+    if progress < 0.1:
+        return settings.learning_rate * (0.1 + 9 * progress)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weights decay; norms, biases, kernel transforms and quantizer steps do not."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        weighty = name.endswith("weight") and parameter.ndim > 1
+        (decayed if weighty else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0}]
+
+
+def _by_prefix(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        prefix, _, rest = name.partition(".")
+        parts.setdefault(prefix, {})[rest] = tensor
+    return parts
