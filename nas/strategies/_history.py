@@ -64,14 +64,12 @@ class History:
 
     def unseen(self, rows: Genotypes, chosen: Sequence[Genotypes] = ()) -> NDArray[np.bool_]:
         """`(n,)` whether a row was neither told nor chosen, nor stands earlier in `rows`."""
-        keys = self._space.keys(rows)
-        known = set(self.keys)
-        if len(chosen):
-            known |= {int(k) for k in self._space.keys(np.stack(chosen))}
-        mask = ~np.isin(keys, np.fromiter(known, dtype=np.uint64, count=len(known)))
-        first = np.zeros(len(rows), dtype=np.bool_)
-        first[np.unique(keys, return_index=True)[1]] = True
-        return np.asarray(mask & first)
+        passed = {int(k) for k in self._space.keys(np.stack(chosen))} if len(chosen) else set()
+        mask = np.zeros(len(rows), dtype=np.bool_)
+        for i, key in enumerate(self._space.keys(rows).tolist()):
+            mask[i] = key not in self.keys and key not in passed
+            passed.add(key)
+        return mask
 
     def random_row(
         self,

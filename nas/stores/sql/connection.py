@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from nas.core import InvalidInputError, StoreError
 
 BUSY_SECONDS = 30
+READS = "nas_reads"
 
 
 def connect(url: str) -> Engine:
@@ -40,15 +41,17 @@ def connect(url: str) -> Engine:
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction, committed when the block ends well.
+def transaction(engine: Engine, reads: bool = False) -> Iterator[Connection]:
+    """A transaction, committed when the block ends well; one that only `reads` waits for nobody.
 
     Raises:
         StoreError: the database refused or could not be reached.
     """
     try:
-        with engine.begin() as connection:
-            yield connection
+        with engine.connect() as connection:
+            connection = connection.execution_options(**{READS: reads})
+            with connection.begin():
+                yield connection
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise StoreError(f"the database did not take it: {str(cause).splitlines()[0]}") from error
@@ -59,7 +62,10 @@ def _dumps(value: Any) -> str:
 
 
 def _tune_sqlite(engine: Engine) -> None:
-    """Write-ahead log, foreign keys, and transactions that take the write lock at once."""
+    """Write-ahead log, foreign keys, and transactions that take the write lock at once.
+
+    Two writers that first read would otherwise both hold a read lock, and one would fail.
+    """
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _: Any) -> None:
@@ -69,4 +75,5 @@ def _tune_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get(READS, False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -78,7 +78,7 @@ class SqlTrialStore(TrialStore):
         """Store a new running trial with the next number, and its started event."""
         candidate = task.candidate if isinstance(task, Evaluate) else None
         with transaction(self._engine) as connection:
-            connection.execute(LOCK_JOB, {"job": self._job_id})
+            self._lock(connection)
             number = connection.execute(NEXT_NUMBER, {"job": self._job_id}).scalar_one()
             trial = Trial(number, task)
             connection.execute(
@@ -101,7 +101,7 @@ class SqlTrialStore(TrialStore):
         require_finished(trial)
         where = {"job": self._job_id, "trial": trial.number}
         with transaction(self._engine) as connection:
-            connection.execute(LOCK_JOB, {"job": self._job_id})
+            self._lock(connection)
             values = {**where, **_result_columns(trial), "new_state": trial.state.value}
             if connection.execute(FINISH, values).rowcount == 0:
                 state = connection.execute(STATE, where).scalar_one_or_none()
@@ -112,14 +112,19 @@ class SqlTrialStore(TrialStore):
 
     def events(self, after: int = 0) -> Sequence[Event]:
         """The log past sequence number `after`, in order."""
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, reads=True) as connection:
             rows = connection.execute(EVENTS, {"job": self._job_id, "after": after}).all()
         return [_event(row) for row in rows]
 
     def trials(self) -> Sequence[Trial]:
         """Every trial as it stands now, by number."""
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, reads=True) as connection:
             return [_trial(row) for row in connection.execute(TRIALS, {"job": self._job_id})]
+
+    def _lock(self, connection: Connection) -> None:
+        """Keep other writers of this job out; SQLite's transactions do so by themselves."""
+        if self._engine.dialect.name != "sqlite":
+            connection.execute(LOCK_JOB, {"job": self._job_id})
 
     def _append(self, connection: Connection, number: int, kind: EventKind) -> None:
         sequence = connection.execute(NEXT_SEQUENCE, {"job": self._job_id}).scalar_one()
@@ -160,14 +165,14 @@ class SqlStore(JobStore):
 
     def job(self, job_id: str) -> Job:
         """One job, by id or by a prefix that fits only one."""
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, reads=True) as connection:
             query = select(*Jobs.c).where(Jobs.c.job_id.startswith(job_id, autoescape=True))
             found = {row.job_id: row for row in connection.execute(query)} if job_id else {}
         return _job(found[only_match(job_id, list(found))])
 
     def jobs(self) -> Sequence[Job]:
         """Every job, newest first."""
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, reads=True) as connection:
             query = select(*Jobs.c).order_by(Jobs.c.created_at.desc())
             return [_job(row) for row in connection.execute(query)]
 
