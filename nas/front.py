@@ -72,6 +72,9 @@ class Model:
     def to_torch(self) -> nn.Module:
         """The network as a plain `torch.nn.Module` whose source imports torch alone.
 
+        It computes what the ONNX file says; runtimes that fuse it into integer kernels also round
+        biases, so with few bits the reported accuracy, measured there, differs by a little.
+
         Raises:
             NotFoundError: this model was not deployed.
         """

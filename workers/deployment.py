@@ -90,6 +90,8 @@ def store_integer_weights(model: ModelProto) -> None:
     for node in folded:
         graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}
+    for node in [n for n in graph.node if n.op_type == "Constant" and n.output[0] not in used]:
+        graph.node.remove(node)
     stored = {t.name for t in graph.initializer}
     kept = [t for t in graph.initializer if t.name in used]
     made = [node.output[0] for node in folded if node.output[0] in used]

@@ -81,11 +81,15 @@ def test_the_torch_network_is_plain_and_agrees_with_the_file(
         assert all(line.split()[1].split(".")[0] == "torch" for line in imports)
         with torch.no_grad():
             logits = network(torch.from_numpy(data.x_test)).numpy()
-        folder = model.export(tmp_path / str(i))
-        runner = onnxruntime.InferenceSession(str(folder / "model.onnx"))
-        told = runner.run(None, {"images": data.x_test})[0]
-        agree = (told.argmax(1) == logits.argmax(1)).mean()
-        assert agree > 0.98
+        as_written = onnxruntime.SessionOptions()
+        as_written.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        as_written.log_severity_level = 3
+        path = str(model.export(tmp_path / str(i)) / "model.onnx")
+        told = onnxruntime.InferenceSession(path, as_written).run(None, {"images": data.x_test})[0]
+        assert (told.argmax(1) == logits.argmax(1)).mean() > 0.995
+        # fused integer kernels round biases to the product of the scales, which few bits feel
+        gap = (logits.argmax(1) == data.y_test).mean() - model.metrics["test_accuracy"]
+        assert abs(gap) < 0.03
 
 
 def test_best_picks_by_constraint_and_names_the_nearest(front: nas.Front) -> None:
