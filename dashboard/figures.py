@@ -13,6 +13,7 @@ from nas.core import Fidelity, Goals, Trial, front_of
 
 FRONT, SEARCH, DEPLOYED, LIMIT = "#d9480f", "#748ffc", "#099268", "#868e96"
 N_DECISIONS = 12
+SEARCHED = (Fidelity.INHERITED, Fidelity.TRAINED)
 
 
 def label(metric: str) -> str:
@@ -31,12 +32,13 @@ def pareto_figure(trials: Sequence[Trial], goals: Goals, x: str, y: str) -> go.F
     """
     figure = go.Figure()
     for fidelity, color, symbol in (
+        (Fidelity.INHERITED, SEARCH, "circle"),
         (Fidelity.TRAINED, SEARCH, "circle"),
         (Fidelity.DEPLOYED, DEPLOYED, "diamond"),
     ):
         shown = [t for t in at_fidelity(trials, fidelity) if {x, y} <= t.metrics.keys()]
         if shown:
-            opacity = 0.55 if fidelity is Fidelity.TRAINED else 0.95
+            opacity = 0.95 if fidelity is Fidelity.DEPLOYED else 0.55
             marker = {"color": color, "symbol": symbol, "size": 9, "opacity": opacity}
             figure.add_trace(_points(shown, x, y, fidelity.value, marker))
     members = [t for t in front_of(trials, goals).trials if {x, y} <= t.metrics.keys()]
@@ -58,7 +60,7 @@ def pareto_figure(trials: Sequence[Trial], goals: Goals, x: str, y: str) -> go.F
 
 def progress_figures(finished: Sequence[Trial], goals: Goals) -> dict[str, go.Figure]:
     """By title: hypervolume and best value per objective against completed search trials."""
-    trials = at_fidelity(finished, Fidelity.TRAINED)
+    trials = [t for f in SEARCHED for t in at_fidelity(finished, f)]
     series = {"hypervolume (share of the final)": hypervolume_trace(trials, goals)}
     for metric, values in best_so_far(trials, goals).items():
         series[f"best {label(metric)}"] = values

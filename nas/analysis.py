@@ -49,7 +49,8 @@ def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str
 
 
 def _searched(trials: Sequence[Trial]) -> list[Trial]:
-    return [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity is Fidelity.TRAINED]
+    searched = (Fidelity.INHERITED, Fidelity.TRAINED)
+    return [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity in searched]
 
 
 def _learned(problem: Problem) -> list[str]:

@@ -25,6 +25,7 @@ def search(
     trials: int = 40,
     finalists: int = 8,
     training: Mapping[str, Any] | None = None,
+    supernet: Mapping[str, Any] | None = None,
     seed: int = 0,
     name: str = "search",
     home: str | Path = jobs.DEFAULT_HOME,
@@ -44,6 +45,8 @@ def search(
         trials: candidates trained during the search.
         finalists: candidates fine-tuned, exported and measured at the end.
         training: epochs and timed runs; see `nas.spec.TrainingSpec`.
+        supernet: score candidates by shared weights instead of training each; `{}` for the
+            default settings, see `workers.supernet.SupernetSettings`.
         seed: of everything random.
         name: of the job, for people.
         home: folder for the database and the models.
@@ -65,6 +68,7 @@ def search(
             "devices": devices,
             "budget": {"trials": trials, "finalists": finalists},
             "training": training or {},
+            "supernet": supernet,
             "seed": seed,
         }
     )
@@ -85,6 +89,7 @@ def preview(
     trials: int = 40,
     finalists: int = 8,
     training: Mapping[str, Any] | None = None,
+    supernet: Mapping[str, Any] | None = None,
     seed: int = 0,
     n_workers: int = 1,
 ) -> forecast.Preview:
@@ -104,6 +109,7 @@ def preview(
             "devices": devices,
             "budget": {"trials": trials, "finalists": finalists},
             "training": training or {},
+            "supernet": supernet,
             "seed": seed,
         }
     )

@@ -57,6 +57,10 @@ TrainingOption = Annotated[
     list[str] | None,
     typer.Option(help='Epochs and timed runs, for example "epochs=20". Repeatable.'),
 ]
+SupernetOption = Annotated[
+    list[str] | None,
+    typer.Option(help='Score by shared weights, for example "epochs=60". Repeatable.'),
+]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 
 
@@ -78,6 +82,7 @@ def search(
     trials: Trials = 40,
     finalists: FinalistCount = 8,
     training: TrainingOption = None,
+    supernet: SupernetOption = None,
     seed: Seed = 0,
     name: Annotated[str, typer.Option(help="Of the job, for people.")] = "search",
     executor: Executor = "ray",
@@ -109,6 +114,7 @@ def search(
                 "devices": device or DEVICES,
                 "budget": {"trials": trials, "finalists": finalists},
                 "training": _options("training", training),
+                "supernet": None if supernet is None else _options("supernet", supernet),
                 "seed": seed,
             }
         )
@@ -172,6 +178,7 @@ def preview(
     trials: Trials = 40,
     finalists: FinalistCount = 8,
     training: TrainingOption = None,
+    supernet: SupernetOption = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -186,6 +193,7 @@ def preview(
             "devices": device or DEVICES,
             "budget": {"trials": trials, "finalists": finalists},
             "training": _options("training", training),
+            "supernet": None if supernet is None else _options("supernet", supernet),
         }
     )
     n_workers = _checked_workers(workers) or usable_cpus()

@@ -13,7 +13,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -28,6 +27,7 @@ from nas.core.trial import TrialState
 from nas.engine import Listener
 from nas.forecast import Preview
 from nas.front import Front, Model
+from nas.problem import N_PIECES
 from nas.spec import JobSpec
 
 ALSO_SHOWN = ("test_accuracy", "weight_bytes")
@@ -74,32 +74,43 @@ class _Shown:
         self.best = Text()
         self._bars = bars
         self._goals = spec.goals
-        self._search = bars.add_task("search", total=spec.budget.trials, note="")
-        self._final = bars.add_task("finalists", total=spec.budget.finalists, note="", start=False)
         self._done: list[Trial] = []
         self._n_failed = 0
+        totals = {"search": spec.budget.trials, "finalists": spec.budget.finalists}
+        if spec.supernet is not None:
+            totals = {"supernet": N_PIECES, **totals}
+        self._tasks = {
+            name: bars.add_task(name, total=total, note="", start=i == 0)
+            for i, (name, total) in enumerate(totals.items())
+        }
 
     def __call__(self, event: Event) -> str:
         trial = event.trial
-        final = trial.fidelity is Fidelity.DEPLOYED
-        bar = self._final if final else self._search
+        name = _bar_of(trial)
         if event.kind is EventKind.STARTED:
-            if final:
-                self._bars.start_task(self._final)
-                self._bars.update(self._search, total=self._completed(self._search))
-            return f"trial {trial.number} started at fidelity {trial.fidelity}"
+            self._bars.start_task(self._tasks[name])
+            if name == "finalists":
+                done = sum(_bar_of(t) == "search" for t in self._done)
+                self._bars.update(self._tasks["search"], total=done)
+            return f"trial {trial.number} started: {trial.fidelity or name}"
         self._done.append(trial)
         self._n_failed += trial.state is TrialState.FAILED
         note = f"{self._n_failed} failed" if self._n_failed else ""
-        self._bars.update(bar, advance=1, note=note)
-        self.best = Text(best_line(self._done, self._goals, trial.fidelity))
+        self._bars.update(self._tasks[name], advance=1, note=note)
+        if trial.candidate is not None:
+            self.best = Text(best_line(self._done, self._goals, trial.fidelity))
         outcome = trial.error or ", ".join(
-            f"{m} {trial.metrics[m]:.4g}" for m in self._goals.metrics if m in trial.metrics
+            f"{m} {value:.4g}"
+            for m, value in trial.metrics.items()
+            if trial.candidate is None or m in self._goals.metrics
         )
         return f"trial {trial.number} {trial.state} in {trial.seconds:.1f} s: {outcome}"
 
-    def _completed(self, task: TaskID) -> float:
-        return next(t.completed for t in self._bars.tasks if t.id == task)
+
+def _bar_of(trial: Trial) -> str:
+    if trial.candidate is None:
+        return "supernet"
+    return "finalists" if trial.fidelity is Fidelity.DEPLOYED else "search"
 
 
 def best_line(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None) -> str:

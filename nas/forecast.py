@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from nas.core import Constraint, Genotypes, InfeasibleError, Relation, SearchSpace
 from nas.problem import Problem
-from workers.estimation import estimate_trial_seconds, latency_floor_ms
+from workers.estimation import (
+    estimate_supernet_seconds,
+    estimate_trial_seconds,
+    latency_floor_ms,
+)
+from workers.inherited import LATENCY_METRICS
 
 N_SAMPLES = 20_000
 UNIT_METRICS = ("accuracy",)
@@ -74,6 +79,14 @@ def preview(problem: Problem, n_workers: int) -> Preview:
     quartiles = by_size[[N_SAMPLES // 4, N_SAMPLES // 2, 3 * N_SAMPLES // 4]]
     middle = [space.candidate(rows[i]) for i in quartiles]
     times = estimate_trial_seconds(problem.family, problem.dataset, middle, problem.evaluation)
+    search, shared = times.search, 0.0
+    if problem.supernet_settings is not None:
+        supernet = estimate_supernet_seconds(
+            problem.family, problem.dataset, middle, problem.supernet_settings
+        )
+        search, shared = supernet.score, supernet.training
+        if any(m in LATENCY_METRICS for m in spec.goals.metrics):
+            search += times.measuring
     n_rounds = -(-spec.budget.trials // n_workers)
     return Preview(
         n_candidates=space.size,
@@ -81,8 +94,8 @@ def preview(problem: Problem, n_workers: int) -> Preview:
         feasible_share=float((problem.violations(costs, len(rows)) == 0).mean()),
         ruled_out={str(c): float((~c.met(costs[c.metric])).mean()) for c in constraints},
         latency_floor_ms=floor,
-        trial_seconds=times.search,
-        job_seconds=n_rounds * times.search + spec.budget.finalists * times.finalist,
+        trial_seconds=search,
+        job_seconds=shared + n_rounds * search + spec.budget.finalists * times.finalist,
         n_workers=n_workers,
     )
 

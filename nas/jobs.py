@@ -111,7 +111,7 @@ def run(
         raise InvalidInputError("workers", n_workers, "at least 1")
     store = workspace.store
     with _only_driver(workspace.folder(job)), _recorded(store, job), _terminable():
-        evaluator = problem.evaluator(workspace.folder(job))
+        evaluator = problem.evaluator(workspace.folder(job), workspace.home / "supernets")
         with contextlib.ExitStack() as stack:
             runner: Executor
             if executor == "local":

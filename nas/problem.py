@@ -15,6 +15,7 @@ import searchspaces
 from nas.core import (
     CostTable,
     Evaluator,
+    Fidelity,
     Genotypes,
     InvalidInputError,
     SearchStrategy,
@@ -27,12 +28,18 @@ from nas.strategies import (
     PredictorGuided,
     RandomSearch,
     RegularizedEvolution,
+    SharedFirst,
     checked_options,
 )
 from predictors.encoders import with_costs
 from predictors.gbdt import GradientBoostedTrees
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
+from workers.inherited import LATENCY_METRICS, METHOD, SupernetEvaluator
+from workers.supernet import SupernetSettings
+
+N_PIECES = 10
+"""Tasks into which the training of a supernet is cut."""
 
 MEASURED = ("accuracy", "latency_ms", "latency_ratio", "file_bytes")
 """Metrics every search trial measures; a family's cost columns come on top."""
@@ -66,6 +73,7 @@ class Problem:
             spec.space.name, dataset.input_shape, dataset.n_classes, spec.space.options
         )
         problem = cls(spec, dataset, family)
+        _ = problem.supernet_settings
         problem._check_metrics()
         problem.strategy()
         return problem
@@ -93,14 +101,32 @@ class Problem:
         Raises:
             InvalidInputError: a strategy setting that does not exist or is out of range.
         """
-        spec = self.spec
-        return Finalists(
+        spec, settings = self.spec, self.supernet_settings
+        search = Finalists(
             self._search(),
             spec.goals,
             n_trials=spec.budget.trials,
             n_finalists=spec.budget.finalists,
             max_worker_seconds=spec.budget.worker_seconds,
         )
+        if settings is None:
+            return search
+        return SharedFirst(search, METHOD, settings.epochs, -(-settings.epochs // N_PIECES))
+
+    @cached_property
+    def supernet_settings(self) -> SupernetSettings | None:
+        """How the supernet is trained; None where every candidate is trained by itself.
+
+        Raises:
+            InvalidInputError: a setting that does not exist, or a value it cannot have.
+        """
+        options = self.spec.supernet
+        return None if options is None else SupernetSettings.parse(options)
+
+    @property
+    def search_fidelity(self) -> Fidelity:
+        """How search trials are scored."""
+        return Fidelity.TRAINED if self.spec.supernet is None else Fidelity.INHERITED
 
     @property
     def evaluation(self) -> EvaluationSettings:
@@ -115,21 +141,36 @@ class Problem:
             seed=self.spec.seed,
         )
 
-    def evaluator(self, artifact_folder: Path) -> Evaluator:
-        """Scores candidates of this job; files go below `artifact_folder`."""
-        return CandidateEvaluator(self.family, self.dataset, artifact_folder, self.evaluation)
+    def evaluator(self, artifact_folder: Path, supernet_folder: Path) -> Evaluator:
+        """Scores candidates of this job.
+
+        Args:
+            artifact_folder: for the files of candidates.
+            supernet_folder: for supernets, which jobs share.
+        """
+        trained = CandidateEvaluator(self.family, self.dataset, artifact_folder, self.evaluation)
+        settings = self.supernet_settings
+        if settings is None:
+            return trained
+        timed = any(m in LATENCY_METRICS for m in self.spec.goals.metrics)
+        return SupernetEvaluator(trained, supernet_folder, settings, timed)
 
     def _search(self) -> SearchStrategy:
-        spec, space = self.spec, self.family.space
+        spec, space, fidelity = self.spec, self.family.space, self.search_fidelity
         options: dict[str, Any] = dict(checked_options(spec.strategy.name, spec.strategy.options))
         match spec.strategy.name:
             case "random":
-                return RandomSearch(space, spec.seed, admissible=self.admissible)
+                return RandomSearch(space, spec.seed, fidelity, self.admissible)
             case "regularized-evolution":
                 population = min(50, max(4, spec.budget.trials // 2))
                 options = {"population": population, "sample": 2 * population // 3} | options
                 return RegularizedEvolution(
-                    space, spec.goals, spec.seed, admissible=self.admissible, **options
+                    space,
+                    spec.goals,
+                    spec.seed,
+                    fidelity=fidelity,
+                    admissible=self.admissible,
+                    **options,
                 )
             case _:
                 options = {"n_initial": min(100, max(4, spec.budget.trials // 4))} | options
@@ -140,6 +181,7 @@ class Problem:
                     predictor=GradientBoostedTrees(seed=spec.seed % 2**31),
                     featurize=with_costs(space, self.family.costs),
                     costs=self.family.costs,
+                    fidelity=fidelity,
                     admissible=self.admissible,
                     **options,
                 )

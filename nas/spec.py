@@ -79,6 +79,8 @@ class JobSpec(_Part):
         objectives: text forms, for example `accuracy:max`.
         constraints: text forms, for example `weight_bytes<=20000`.
         devices: where latency is measured.
+        supernet: settings of `workers.supernet.SupernetSettings`, `{}` for the defaults: candidates
+            are scored by shared weights; None trains each by itself.
         seed: of everything random.
     """
 
@@ -92,6 +94,7 @@ class JobSpec(_Part):
     devices: tuple[str, ...] = DEVICES
     budget: BudgetSpec = BudgetSpec()
     training: TrainingSpec = TrainingSpec()
+    supernet: dict[str, Option] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -17,9 +17,11 @@ from searchspaces import ModelFamily
 from workers.datasets import Dataset
 from workers.deployment import export_onnx
 from workers.evaluation import EvaluationSettings
+from workers.inherited import N_CALIBRATION
 from workers.profiling import OnnxRuntimeProfiler
 from workers.quantizing import calibrate
-from workers.training import TrainingSettings, train
+from workers.supernet import SupernetSettings, SupernetTrainer
+from workers.training import TrainingSettings, accuracy, train
 
 N_IMAGES = 256
 N_FLOOR_RUNS = 100
@@ -27,10 +29,11 @@ N_FLOOR_RUNS = 100
 
 @dataclass(frozen=True)
 class TrialSeconds:
-    """Worker seconds of one search trial and of one finalist."""
+    """Worker seconds of one search trial, of one finalist, and of exporting and timing alone."""
 
     search: float
     finalist: float
+    measuring: float
 
 
 def estimate_trial_seconds(
@@ -42,7 +45,7 @@ def estimate_trial_seconds(
     """Median over `candidates` of the time a trial would take, from a timed part of an epoch."""
     torch.set_num_threads(1)
     n_images = min(N_IMAGES, len(data.x_train))
-    searches, finalists = [], []
+    searches, finalists, measuring = [], [], []
     for candidate in candidates:
         network = family.build(candidate)
         x, y = data.x_train[:n_images], data.y_train[:n_images]
@@ -55,8 +58,45 @@ def estimate_trial_seconds(
         fixed = time.perf_counter() - started
         shared = settings.qat_epochs * 1.3
         searches.append(fixed + epoch * (settings.epochs + settings.finetune_epochs + shared))
+        measuring.append(fixed)
         finalists.append(2 * fixed + epoch * (settings.deployed_epochs + shared))
-    return TrialSeconds(median(searches), median(finalists))
+    return TrialSeconds(median(searches), median(finalists), median(measuring))
+
+
+@dataclass(frozen=True)
+class SupernetSeconds:
+    """Worker seconds of a supernet's whole training and of one score by it."""
+
+    training: float
+    score: float
+
+
+def estimate_supernet_seconds(
+    family: ModelFamily, data: Dataset, candidates: Sequence[Candidate], settings: SupernetSettings
+) -> SupernetSeconds:
+    """Times a part of an epoch with bits in the loop, and the scoring of `candidates`."""
+    torch.set_num_threads(1)
+    size = min(len(data.x_train), settings.batch_size)
+    few = replace(data, x_train=data.x_train[:size], y_train=data.y_train[:size])
+    trainer = SupernetTrainer(family, few, replace(settings, epochs=4, float_share=0.0), 0)
+    trainer.train(1, report=_silent)  # the first step warms up
+    started = time.perf_counter()
+    trainer.train(4, report=_silent)
+    step = (time.perf_counter() - started) / 3
+    n_steps = settings.epochs * max(1, len(data.x_train) // size)
+    x = torch.from_numpy(data.x_train[:N_CALIBRATION])
+    scores = []
+    for candidate in candidates:
+        started = time.perf_counter()
+        trainer.supernet.activate(candidate)
+        trainer.supernet.calibrate(x)
+        accuracy(trainer.supernet, data.x_val, data.y_val)
+        scores.append(time.perf_counter() - started)
+    return SupernetSeconds(step * n_steps, median(scores))
+
+
+def _silent(line: str) -> None:
+    """Report nothing."""
 
 
 def latency_floor_ms(family: ModelFamily, rows: Sequence[Genotypes]) -> float:

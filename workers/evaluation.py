@@ -80,7 +80,7 @@ class CandidateEvaluator(Evaluator):
         torch.set_num_threads(1)
         match fidelity:
             case Fidelity.PROXY:
-                return Evaluation(self._costs(candidate), {"costs": COMPUTED})
+                return Evaluation(self.costs(candidate), {"costs": COMPUTED})
             case Fidelity.TRAINED:
                 return self._trained(candidate, report)
             case Fidelity.DEPLOYED:
@@ -104,7 +104,7 @@ class CandidateEvaluator(Evaluator):
             "latency_ms": profile.latency_ms.p50,
             "latency_ratio": profile.latency_ratio,
             "file_bytes": float(onnx_path.stat().st_size),
-            **self._costs(candidate),
+            **self.costs(candidate),
         }
         onnx_path.unlink()
         provenance = self._provenance(candidate, profile)
@@ -136,7 +136,7 @@ class CandidateEvaluator(Evaluator):
             "latency_ratio": profile.latency_ratio,
             "load_ms": profile.load_ms,
             "file_bytes": float(path.stat().st_size),
-            **self._costs(candidate),
+            **self.costs(candidate),
         }
         artifacts = {
             "onnx": f"{candidate.key}/model.onnx",
@@ -162,9 +162,13 @@ class CandidateEvaluator(Evaluator):
             settings.finetune_epochs,
             self._seed(candidate, 2),
         )
+        self.keep_weights(candidate, network)
+        return network
+
+    def keep_weights(self, candidate: Candidate, network: nn.Module) -> None:
+        """Keep the float weights of a pruned network, from which its finalist will start."""
         with written_whole(self._path(candidate, TRAINED_WEIGHTS)) as temporary:
             save_file(network.state_dict(), temporary)
-        return network
 
     def _trained_network(self, candidate: Candidate, report: Report) -> nn.Module:
         """The pruned float network as the search left it; trained anew where its file is gone."""
@@ -205,13 +209,15 @@ class CandidateEvaluator(Evaluator):
     def _seed(self, candidate: Candidate, stage: int) -> int:
         return zlib.crc32(f"{self.settings.seed}/{candidate.key}/{stage}".encode())
 
-    def _costs(self, candidate: Candidate) -> dict[str, float]:
+    def costs(self, candidate: Candidate) -> dict[str, float]:
+        """Closed-form costs."""
         table = self.family.costs(self.family.space.row(candidate)[None])
         return {name: float(column[0]) for name, column in table.items()}
 
-    def _provenance(self, candidate: Candidate, profile: Profile) -> dict[str, Any]:
+    def timing(self, candidate: Candidate, profile: Profile) -> dict[str, Any]:
+        """How a file was timed, and what of the candidate's bits was executed."""
         bits = {name: f"w{w}a{a}" for name, (w, a) in self.family.bits(candidate).items()}
-        timed = {
+        return {
             "kind": "measured",
             "on": "exported ONNX file, batch 1",
             "n_runs": profile.n_runs,
@@ -220,10 +226,12 @@ class CandidateEvaluator(Evaluator):
             "asked": bits,
             "executed": {name: executed(text) for name, text in bits.items()},
         }
+
+    def _provenance(self, candidate: Candidate, profile: Profile) -> dict[str, Any]:
         return {
             "accuracy": {"kind": "measured", "on": "exported ONNX file, validation split"},
             "test_accuracy": {"kind": "measured", "on": "exported ONNX file, test split, once"},
-            "latency_ms": timed,
+            "latency_ms": self.timing(candidate, profile),
             "file_bytes": {"kind": "measured", "on": "exported ONNX file"},
             "costs": COMPUTED,
         }

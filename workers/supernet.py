@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.core import Candidate, ConflictError, Report
+from nas.core import Candidate, ConflictError, InvalidInputError, Report, UnknownNameError
 from searchspaces import ModelFamily, Supernet
 from workers.datasets import Dataset
 from workers.deployment import written_whole
@@ -25,6 +26,12 @@ from workers.distillation import Distillation, distillation_loss, moment_loss
 from workers.sampling import PathSampler, image_probabilities
 
 CHECKPOINT_VERSION = 1
+CHOICES = {
+    "distillation": ("none", "kl", "alpha"),
+    "teacher": ("largest", "previous"),
+    "paths": ("uniform", "importance"),
+    "images": ("uniform", "importance"),
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,37 @@ class SupernetSettings:
     skewness_weight: float = 0.0
     max_gradient: float = 1.0
 
+    def __post_init__(self) -> None:
+        shares = ("label_share", "max_dropout", "float_share")
+        counts = {"epochs": 1, "batch_size": 2, "n_random": 0}
+        for name, least in counts.items():
+            _require(name, getattr(self, name), least, 1_000_000)
+        for name in shares:
+            _require(name, getattr(self, name), 0.0, 1.0)
+        for name in ("weight_decay", "kurtosis_weight", "skewness_weight"):
+            _require(name, getattr(self, name), 0.0, 1e6)
+        for name in ("learning_rate", "max_gradient"):
+            _require(name, getattr(self, name), 1e-9, 1e6)
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UnknownNameError(f"supernet.{name}", getattr(self, name), known)
+
+    @classmethod
+    def parse(cls, options: Mapping[str, object]) -> SupernetSettings:
+        """Read settings from JSON.
+
+        Raises:
+            InvalidInputError: a setting that does not exist, or a value it cannot have.
+        """
+        known = {f.name: type(f.default) for f in fields(cls)}
+        for name, value in options.items():
+            if name not in known:
+                raise UnknownNameError("supernet", name, known)
+            kinds = (int, float) if known[name] is float else (known[name],)
+            if not isinstance(value, kinds) or isinstance(value, bool) != (known[name] is bool):
+                raise InvalidInputError(f"supernet.{name}", value, f"a {known[name].__name__}")
+        return cls(**options)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class EpochReport:
@@ -110,6 +148,7 @@ class SupernetTrainer:
         self._settings = settings
         self._seed = seed
         self._device = device
+        self._data_digest = data.digest
         self._x = torch.from_numpy(data.x_train).to(device)
         self._y = torch.from_numpy(data.y_train).to(device)
         self._errors: NDArray[np.float64] = np.ones(len(self._y))
@@ -289,11 +328,23 @@ class SupernetTrainer:
 
     def _identity(self) -> dict[str, object]:
         return {
-            "space": self._family.space.digest,
-            "input_shape": list(self._family.input_shape),
-            "seed": self._seed,
-            "settings": asdict(self._settings),
+            "training": training_digest(self._family, self._data_digest, self._settings, self._seed)
         }
+
+
+def training_digest(
+    family: ModelFamily, data_digest: str, settings: SupernetSettings, seed: int
+) -> str:
+    """16 hexadecimal digits: equal for trainings that give the same weights on one machine."""
+    about = [
+        family.space.digest,
+        *family.input_shape,
+        family.n_classes,
+        data_digest,
+        asdict(settings),
+        seed,
+    ]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def learning_rate(settings: SupernetSettings, progress: float) -> float:
@@ -301,6 +352,11 @@ def learning_rate(settings: SupernetSettings, progress: float) -> float:
     if progress < 0.1:
         return settings.learning_rate * (0.1 + 9 * progress)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
+
+
+def _require(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InvalidInputError(f"supernet.{name}", value, f"from {least:g} to {most:g}")
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:

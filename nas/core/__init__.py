@@ -30,6 +30,7 @@ from nas.core.interfaces import (
     Profiler,
     Report,
     SearchStrategy,
+    SharedTrainer,
     TrialStore,
 )
 from nas.core.job import Job, JobState
@@ -82,6 +83,7 @@ __all__ = [
     "Report",
     "SearchSpace",
     "SearchStrategy",
+    "SharedTrainer",
     "StoreError",
     "Task",
     "TrainShared",

@@ -92,6 +92,21 @@ class Evaluator(ABC):
         """
 
 
+class SharedTrainer(ABC):
+    """Trains weights that many candidates share; an evaluator may be one, too."""
+
+    @abstractmethod
+    def train_shared(self, method: str, epochs: int, report: Report) -> Evaluation:
+        """Train until the shared weights have had `epochs` epochs in all, keeping each.
+
+        Called again after a death it goes on from the last epoch kept; where all epochs are there
+        it returns at once.
+
+        Raises:
+            EvaluationError: another method than the one whose weights these are.
+        """
+
+
 class Executor(ABC):
     """Runs trials somewhere. Every trial submitted comes back from `poll` once, finished.
 

@@ -39,7 +39,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class TrainShared:
-    """Advance shared weights (a supernet) by some epochs of `method`."""
+    """Train shared weights (a supernet) by `method` until they have had `epochs` epochs in all."""
 
     method: str
     epochs: int

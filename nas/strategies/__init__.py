@@ -10,6 +10,7 @@ from nas.strategies.evolution import RegularizedEvolution
 from nas.strategies.finalists import Finalists
 from nas.strategies.predictor_guided import PredictorGuided
 from nas.strategies.random import RandomSearch
+from nas.strategies.shared import SharedFirst
 
 __all__ = [
     "STRATEGIES",
@@ -18,6 +19,7 @@ __all__ = [
     "RandomSearch",
     "RegularizedEvolution",
     "Setting",
+    "SharedFirst",
     "checked_options",
 ]
 

@@ -51,7 +51,7 @@ def main() -> None:
         "w8a32 per channel": _quantized(8, 32, "per_channel"),
     }
     with tempfile.TemporaryDirectory() as name:
-        evaluator, files, lines = problem.evaluator(Path(name)), {}, {}
+        evaluator, files, lines = problem.evaluator(Path(name), Path(name)), {}, {}
         for variant, bits in variants.items():
             candidate = _candidate(problem, args.width, bits)
             found = evaluator.evaluate(candidate, Fidelity.DEPLOYED, lambda _: None)

@@ -63,7 +63,7 @@ def main() -> None:
 def hand_made(folder: Path, args: argparse.Namespace) -> float:
     """Hypervolume of one sensible network in float, 8 and 4 bits."""
     problem = Problem.load(specification("random", 0, args))
-    evaluator = problem.evaluator(folder)
+    evaluator = problem.evaluator(folder, folder)
     space, scores = problem.family.space, []
     for bits in (32, 8, 4):
         stage = {**HAND_MADE, "weight_bits": bits}

@@ -100,6 +100,7 @@ def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None
         (["--objective", "speed"], "latency_ms"),
         (["--objective", "test_accuracy"], "use accuracy"),
         (["--trials", "-1"], "budget.trials"),
+        (["--supernet", "epochs=-3"], "supernet.epochs"),
         (["--device", "phone"], "devices: 'phone' is not usable"),
         (["--constraint", "weight_bytes<=10"], "nearest feasible bound is"),
         (["--constraint", "latency_ms<=0.000001"], "cheapest network takes"),
@@ -194,3 +195,22 @@ def test_a_driver_killed_on_ray_loses_and_doubles_nothing(tmp_path: Path) -> Non
     assert state_of(job, "cut", tmp_path) == {"state": "completed", "completed": 8}
     cards = json.loads(done.stdout)
     assert all((tmp_path / "cut" / job / card["candidate"]["key"]).is_dir() for card in cards)
+
+
+def test_a_second_job_starts_from_the_stored_supernet(tmp_path: Path) -> None:
+    arguments = [
+        "search", *FAST, "--trials", "12", "--supernet", "epochs=5", "--objective", "accuracy",
+        "--objective", "weight_bytes", "--json",
+    ]  # fmt: skip
+    first = nas(*arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    cards = json.loads(first.stdout)
+    assert all(card["fidelity"] == "deployed" for card in cards)
+    (supernet,) = (tmp_path / "nas_runs" / "supernets").glob("*.safetensors")
+    written = supernet.stat().st_mtime_ns
+    second = nas(*arguments, "--constraint", "weight_bytes<=9000", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert supernet.stat().st_mtime_ns == written
+    assert all(c["metrics"]["weight_bytes"] <= 9000 for c in json.loads(second.stdout))
+    page = tmp_path / "nas_runs" / cards[0]["job"]["id"] / "report.html"
+    assert "inherited" in page.read_text()

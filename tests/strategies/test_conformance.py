@@ -11,16 +11,24 @@ from nas.core import (
     Condition,
     Decision,
     Evaluate,
+    EvaluationError,
     Fidelity,
     Genotypes,
     Goals,
     SearchSpace,
     SearchStrategy,
+    TrainShared,
     Trial,
     TrialState,
 )
 from nas.core.goals import columns_of
-from nas.strategies import Finalists, PredictorGuided, RandomSearch, RegularizedEvolution
+from nas.strategies import (
+    Finalists,
+    PredictorGuided,
+    RandomSearch,
+    RegularizedEvolution,
+    SharedFirst,
+)
 from predictors.encoders import with_costs
 from predictors.gbdt import GradientBoostedTrees
 
@@ -78,6 +86,37 @@ STRATEGIES: dict[str, Maker] = {
 @pytest.fixture(params=list(STRATEGIES))
 def make(request: pytest.FixtureRequest) -> Maker:
     return STRATEGIES[request.param]
+
+
+def test_shared_weights_are_trained_first_piece_by_piece() -> None:
+    space = make_space(4)
+
+    def make_shared() -> SharedFirst:
+        return SharedFirst(RandomSearch(space, 3), "supernet", epochs=5, piece=2)
+
+    strategy, log = make_shared(), []
+    until = []
+    while isinstance(task := strategy.ask(4)[0], TrainShared):
+        until.append(task.epochs)
+        running = Trial(len(log) // 2, task)
+        done = running.failed("died") if len(log) == 2 else running.completed({"epochs": 1.0})
+        strategy.tell([running])
+        assert strategy.ask(1) == []
+        strategy.tell([done])
+        log += [running, done]
+    assert until == [2, 4, 4, 5]
+    fresh = make_shared()
+    fresh.tell(log)
+    assert fresh.ask(3) == strategy.ask(3) == RandomSearch(space, 3).ask(3)
+
+
+def test_shared_training_that_keeps_failing_ends_the_search() -> None:
+    strategy = SharedFirst(RandomSearch(make_space(4), 3), "supernet", epochs=5, piece=5)
+    for number in range(3):
+        running = Trial(number, strategy.ask(1)[0])
+        strategy.tell([running, running.failed("died")])
+    with pytest.raises(EvaluationError, match="failed 3 times"):
+        strategy.ask(1)
 
 
 def simulate(

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 
-from nas.core import Evaluate, Evaluator, TrainShared, Trial
+from nas.core import Evaluate, Evaluator, SharedTrainer, TrainShared, Trial
 
 logger = logging.getLogger("nas.worker")
 
@@ -22,8 +22,10 @@ def run_trial(trial: Trial, evaluator: Evaluator) -> Trial:
         match trial.task:
             case Evaluate(candidate, fidelity):
                 found = evaluator.evaluate(candidate, fidelity, report)
-            case TrainShared(method):
-                return trial.failed(f"this evaluator trains no shared weights ({method})")
+            case TrainShared(method, epochs):
+                if not isinstance(evaluator, SharedTrainer):
+                    return trial.failed(f"this evaluator trains no shared weights ({method})")
+                found = evaluator.train_shared(method, epochs, report)
     except Exception as error:  # a failed trial is data
         logger.exception("trial %d failed", trial.number)
         return trial.failed(describe(error), time.perf_counter() - started)
