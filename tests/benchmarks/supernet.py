@@ -1,0 +1,156 @@
+"""Do scores by shared weights rank candidates as training each by itself does?
+
+    .venv/bin/python tests/benchmarks/supernet.py --seeds 5 --candidates 40
+
+The space is small networks on digits, 2 to 32 bits. The truth is the mean validation accuracy of
+three stand-alone trainings (pruned, fake quantization in the loop). Every recipe gets the same
+number of sub-network updates; Kendall's tau is over the same candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+import searchspaces
+from nas.core import Candidate, Fidelity
+from workers.datasets import Dataset, load_dataset
+from workers.evaluation import CandidateEvaluator, EvaluationSettings
+from workers.supernet import SupernetSettings, SupernetTrainer
+from workers.training import TrainingSettings, accuracy, train
+
+SPACE = {
+    "n_stages": 2,
+    "depths": [1, 2],
+    "widths": [[4, 8, 12], [8, 12, 16]],
+    "expansions": [1, 2, 3],
+    "weight_bits": [2, 3, 4, 8, 32],
+    "activation_bits": [2, 4, 8, 32],
+}
+RECIPE = SupernetSettings(epochs=50, learning_rate=5e-3)
+SINGLE_PATH = replace(RECIPE, epochs=200, n_random=0, distillation="none", max_dropout=0.0)
+RECIPES = {
+    "uniform path": SINGLE_PATH,
+    "PA&DA": replace(SINGLE_PATH, paths="importance", images="importance"),
+    "full recipe": RECIPE,
+}
+
+
+def main() -> None:
+    """Train the truth and every supernet, two processes at once, and print tau by seed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--candidates", type=int, default=40)
+    parser.add_argument("--truths", type=int, default=3)
+    args = parser.parse_args()
+    candidates = drawn(args.candidates)
+    with ProcessPoolExecutor(2) as pool:
+        stand_alone = [
+            pool.submit(alone, candidate, seed)
+            for seed in range(args.truths)
+            for candidate in candidates
+        ]
+        trained = {
+            (name, seed): pool.submit(inherited, name, seed, candidates)
+            for seed in range(args.seeds)
+            for name in RECIPES
+        }
+        largest = pool.submit(largest_alone)
+        scores = np.array([f.result() for f in stand_alone]).reshape(args.truths, -1)
+        truth = scores.mean(axis=0)
+        print(f"stand-alone accuracy {truth.min():.3f} to {truth.max():.3f}, {args.truths} seeds")
+        if args.truths > 1:
+            print(f"tau between two stand-alone seeds {tau(scores[0], scores[1]):.3f}")
+        found: dict[str, list[float]] = {name: [] for name in RECIPES}
+        for (name, seed), future in trained.items():
+            run = future.result()
+            found[name].append(tau(run.scores, truth))
+            gap = float(np.mean(truth - run.scores))
+            print(
+                f"seed {seed} {name:<14} tau {found[name][-1]:.3f}  stand-alone minus inherited "
+                f"{gap:+.3f}  {run.seconds:.0f} s, {run.score_seconds:.2f} s a score",
+                flush=True,
+            )
+        cost = median(trained["full recipe", s].result().seconds for s in range(args.seeds))
+        print(f"largest network alone for as many epochs: {largest.result():.0f} s; ", end="")
+        print(f"the supernet costs {cost / largest.result():.2f} of it")
+    for name, values in found.items():
+        wins = sum(v > u for v, u in zip(values, found["uniform path"], strict=True))
+        print(f"{name:<14} mean tau {mean(values):.3f}, above uniform in {wins} of {len(values)}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One supernet: its scores, and what it cost."""
+
+    scores: Sequence[float]
+    seconds: float
+    score_seconds: float
+
+
+def problem() -> tuple[searchspaces.ModelFamily, Dataset]:
+    """The space and the data."""
+    torch.set_num_threads(1)
+    return searchspaces.family("mobilenet", (1, 8, 8), 10, SPACE), load_dataset("digits")
+
+
+def drawn(n: int) -> list[Candidate]:
+    """The candidates compared."""
+    space = problem()[0].space
+    return [space.candidate(row) for row in space.sample(n, np.random.default_rng(123))]
+
+
+def alone(candidate: Candidate, seed: int) -> float:
+    """Validation accuracy of a stand-alone training."""
+    family, data = problem()
+    settings = EvaluationSettings(epochs=20, finetune_epochs=4, qat_epochs=8, n_runs=30, seed=seed)
+    with TemporaryDirectory() as folder:
+        evaluator = CandidateEvaluator(family, data, Path(folder), settings)
+        found = evaluator.evaluate(candidate, Fidelity.TRAINED, lambda _: None)
+    return found.metrics["accuracy"]
+
+
+def inherited(name: str, seed: int, candidates: Sequence[Candidate]) -> Run:
+    """Scores by the supernet of one recipe and seed."""
+    family, data = problem()
+    trainer = SupernetTrainer(family, data, RECIPES[name], seed)
+    started = time.perf_counter()
+    trainer.train(RECIPES[name].epochs, report=lambda _: None)
+    seconds = time.perf_counter() - started
+    x, scores, times = torch.from_numpy(data.x_train[:512]), [], []
+    for candidate in candidates:
+        started = time.perf_counter()
+        trainer.supernet.activate(candidate)
+        trainer.supernet.calibrate(x)
+        scores.append(accuracy(trainer.supernet, data.x_val, data.y_val))
+        times.append(time.perf_counter() - started)
+    return Run(scores, seconds, median(times))
+
+
+def largest_alone() -> float:
+    """Seconds to train the largest network alone for the recipe's epochs."""
+    family, data = problem()
+    network = family.build(family.space.candidate(family.space.n_options - 1))
+    settings = TrainingSettings(RECIPE.epochs, batch_size=RECIPE.batch_size)
+    started = time.perf_counter()
+    train(network, data.x_train, data.y_train, settings, seed=0)
+    return time.perf_counter() - started
+
+
+def tau(a: Sequence[float], b: Sequence[float]) -> float:
+    """Kendall's tau-b."""
+    return float(kendalltau(a, b).statistic)
+
+
+if __name__ == "__main__":
+    main()
