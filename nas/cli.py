@@ -18,6 +18,7 @@ from nas.core import InvalidInputError, Job, NasError
 from nas.front import Front
 from nas.problem import Problem
 from nas.reporting import write_report
+from nas.reuse import earlier_scores
 from nas.spec import DEFAULT_OBJECTIVES, DEVICES, JobSpec
 from workers.machine import usable_cpus
 
@@ -335,6 +336,8 @@ class _Runner:
         self, workspace: jobs.Workspace, job: Job, problem: Problem, store: str | None = None
     ) -> Front:
         err.print(f"job     {job.job_id}: {job.name}", markup=False)
+        for other, scores in earlier_scores(workspace.store, job, problem).items():
+            err.print(f"reuses  {len(scores)} scores of job {other}", markup=False)
         home = os.path.relpath(workspace.home)
         try:
             with console.progress(problem.spec) as listen:

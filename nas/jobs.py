@@ -24,6 +24,7 @@ from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
 from nas.front import Front
 from nas.problem import Problem
+from nas.reuse import earlier_scores
 from nas.spec import JobSpec
 from nas.stores import open_store
 
@@ -124,8 +125,10 @@ def run(
                 stack.enter_context(cluster(address, n_workers))
                 runner = RayExecutor(evaluator, f"{job.name} {job.job_id}", n_workers)
             stack.enter_context(runner)
-            trial_store = store.trial_store(job.job_id)
-            Engine(problem.strategy(), runner, trial_store, listen).run()
+            strategy = problem.strategy()
+            for scores in earlier_scores(store, job, problem).values():
+                strategy.recall(scores)
+            Engine(strategy, runner, store.trial_store(job.job_id), listen).run()
     return workspace.front(store.job(job.job_id))
 
 

@@ -36,7 +36,7 @@ from predictors.gbdt import GradientBoostedTrees
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import LATENCY_METRICS, METHOD, SupernetEvaluator
-from workers.supernet import SupernetSettings
+from workers.supernet import SupernetSettings, training_digest
 
 N_PIECES = 10
 """Tasks into which the training of a supernet is cut."""
@@ -122,6 +122,15 @@ class Problem:
         """
         options = self.spec.supernet
         return None if options is None else SupernetSettings.parse(options)
+
+    @cached_property
+    def supernet_version(self) -> str | None:
+        """Name of the fully trained supernet by which candidates are scored."""
+        settings = self.supernet_settings
+        if settings is None:
+            return None
+        digest = training_digest(self.family, self.dataset.digest, settings, self.spec.seed)
+        return f"{digest}-e{settings.epochs}"
 
     @property
     def search_fidelity(self) -> Fidelity:

@@ -10,6 +10,7 @@ from nas.analysis import importances, predictor_quality
 from nas.core import EventKind, InvalidInputError, Job
 from nas.jobs import Workspace
 from nas.problem import Problem
+from nas.reuse import earlier_scores
 from nas.spec import JobSpec
 from workers.machine import processor_name
 
@@ -35,6 +36,7 @@ def write_report(
         title=job.name,
         facts={
             **_facts(problem, job),
+            "reused": _reused(workspace, job, problem),
             "wall time": f"{events[-1].at - events[0].at:.0f} s" if events else "none yet",
         },
         goals=problem.spec.goals,
@@ -46,6 +48,11 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render_report(content))
     return path
+
+
+def _reused(workspace: Workspace, job: Job, problem: Problem) -> str:
+    found = earlier_scores(workspace.store, job, problem)
+    return ", ".join(f"{len(t)} scores of job {i}" for i, t in found.items()) or "nothing"
 
 
 def _facts(problem: Problem, job: Job) -> dict[str, str]:

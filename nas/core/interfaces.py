@@ -46,6 +46,13 @@ class SearchStrategy(ABC):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials, started (running) or finished, in the order of the job's events."""
 
+    @abstractmethod
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take completed trials of earlier jobs whose scores mean the same; before any `tell`.
+
+        They count as measured, and never as asked: their numbers are of no account.
+        """
+
 
 @dataclass(frozen=True)
 class Prediction:

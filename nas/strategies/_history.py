@@ -25,10 +25,21 @@ class History:
         self._fidelity = fidelity
         self.n_started = 0
         self.n_finished = 0
+        self.n_recalled = 0
         self.keys: set[int] = set()
         self.pending: dict[int, Genotypes] = {}
         self._rows: list[Genotypes] = []
         self._metrics: list[dict[str, float]] = []
+
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take completed trials of earlier jobs, those of this fidelity."""
+        for trial in trials:
+            if trial.candidate is not None and trial.fidelity is self._fidelity:
+                row = self._space.row(trial.candidate)
+                self.keys.add(int(self._space.keys(row[None])[0]))
+                self._rows.append(row)
+                self._metrics.append(dict(trial.metrics))
+                self.n_recalled += 1
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order; those of another kind or fidelity only count as started."""

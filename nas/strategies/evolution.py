@@ -66,6 +66,10 @@ class RegularizedEvolution(SearchStrategy):
             chosen.append(row)
         return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
 
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take completed trials of earlier jobs."""
+        self._history.recall(trials)
+
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         self._history.tell(trials)
@@ -74,7 +78,7 @@ class RegularizedEvolution(SearchStrategy):
         self, rng: np.random.Generator, number: int, chosen: Sequence[Genotypes]
     ) -> Genotypes | None:
         history = self._history
-        if number >= self._population and len(history):
+        if len(history) and number + history.n_recalled >= self._population:
             parent = self._winner(rng)
             parents = np.repeat(parent[None], TRIES, axis=0)
             children = self._space.mutate(parents, rng, self._mutation)

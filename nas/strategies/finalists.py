@@ -62,6 +62,13 @@ class Finalists(SearchStrategy):
         waiting = [c for c in self._chosen() if c.key not in self._asked]
         return [Evaluate(candidate, self._final_fidelity) for candidate in waiting[:n]]
 
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take completed trials of earlier jobs; they may become finalists, too."""
+        self._completed.extend(
+            t for t in trials if t.candidate and t.fidelity is not self._final_fidelity
+        )
+        self._search.recall(trials)
+
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         for trial in trials:

@@ -108,6 +108,10 @@ class PredictorGuided(SearchStrategy):
             chosen.append(row)
         return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
 
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take completed trials of earlier jobs."""
+        self._history.recall(trials)
+
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         self._history.tell(trials)
@@ -130,7 +134,7 @@ class PredictorGuided(SearchStrategy):
         self, rng: np.random.Generator, number: int, chosen: Sequence[Genotypes]
     ) -> Genotypes | None:
         history = self._history
-        if number < self._n_initial or len(history) < MIN_TO_FIT:
+        if number + history.n_recalled < self._n_initial or len(history) < MIN_TO_FIT:
             return history.random_row(rng, chosen, self._admissible)
         pool = self._pool()
         unasked = np.flatnonzero(history.unseen(pool.rows, chosen)).astype(np.int64)

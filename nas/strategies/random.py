@@ -46,6 +46,10 @@ class RandomSearch(SearchStrategy):
             chosen.append(row)
         return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
 
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take completed trials of earlier jobs."""
+        self._history.recall(trials)
+
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         self._history.tell(trials)

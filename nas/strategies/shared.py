@@ -44,6 +44,10 @@ class SharedFirst(SearchStrategy):
             raise EvaluationError(f"training the shared weights failed {self._failures} times")
         return [TrainShared(self._method, min(self._trained + self._piece, self._epochs))]
 
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take completed trials of earlier jobs."""
+        self._search.recall(trials)
+
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         for trial in trials:

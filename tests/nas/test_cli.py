@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -197,6 +198,13 @@ def test_a_driver_killed_on_ray_loses_and_doubles_nothing(tmp_path: Path) -> Non
     assert all((tmp_path / "cut" / job / card["candidate"]["key"]).is_dir() for card in cards)
 
 
+def scored(folder: Path, job: str) -> set[str]:
+    """Keys of the candidates that a job scored by its supernet."""
+    with sqlite3.connect(folder / "nas_runs" / "nas.db") as database:
+        query = "SELECT candidate_key FROM trials WHERE job_id = ? AND fidelity = 'inherited'"
+        return {key for (key,) in database.execute(query, (job,))}
+
+
 def test_a_second_job_starts_from_the_stored_supernet(tmp_path: Path) -> None:
     arguments = [
         "search", *FAST, "--trials", "12", "--supernet", "epochs=5", "--objective", "accuracy",
@@ -211,6 +219,11 @@ def test_a_second_job_starts_from_the_stored_supernet(tmp_path: Path) -> None:
     second = nas(*arguments, "--constraint", "weight_bytes<=9000", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert supernet.stat().st_mtime_ns == written
-    assert all(c["metrics"]["weight_bytes"] <= 9000 for c in json.loads(second.stdout))
+    again = json.loads(second.stdout)
+    theirs, ours = (scored(tmp_path, cards[0]["job"]["id"]) for cards in (cards, again))
+    assert f"reuses  {len(theirs)} scores of job {cards[0]['job']['id']}" in second.stderr
+    assert len(ours) == len(theirs) == 12
+    assert not ours & theirs
+    assert all(c["metrics"]["weight_bytes"] <= 9000 for c in again)
     page = tmp_path / "nas_runs" / cards[0]["job"]["id"] / "report.html"
     assert "inherited" in page.read_text()

@@ -250,6 +250,31 @@ def test_tasks_carry_the_fidelity_asked_for() -> None:
     assert task.fidelity is Fidelity.PROXY
 
 
+def test_recalled_scores_are_known_but_not_counted(make: Maker) -> None:
+    space = make_space(5)
+    log = simulate(RandomSearch(space, 5), space, 30, workers=2)
+    known = [t for t in log if t.state is TrialState.COMPLETED]
+    strategy = make(space, 1)
+    strategy.recall(known)
+    asked = keys(simulate(strategy, space, 26, workers=3))
+    recalled = {t.candidate.key for t in known if t.candidate}
+    assert not recalled & set(asked[:20])
+
+
+def test_recalled_scores_may_become_finalists() -> None:
+    space = make_space(5)
+    known = [
+        t
+        for t in simulate(RandomSearch(space, 5), space, 60, workers=2)
+        if t.state is TrialState.COMPLETED
+    ]
+    strategy = Finalists(RandomSearch(space, 1), GOALS, n_trials=1, n_finalists=4)
+    strategy.recall(known)
+    log = simulate(strategy, space, 10, workers=2)
+    finalists = {t.candidate.key for t in log if t.candidate and t.fidelity is Fidelity.DEPLOYED}
+    assert len(finalists & {t.candidate.key for t in known if t.candidate}) >= 3
+
+
 GOLDEN = {
     "random": ["91aeaa3679b88269", "97005652537daea1", "b9cacd7f313dda0e"],
     "regularized-evolution": ["9c2514b4c2ba6ba5", "ba3c3f108a8d2e7d", "7eee1caa1385a02d"],
