@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self, final
 
@@ -72,6 +72,47 @@ class SearchSpace:
         """
         added = [d.renamed(prefix) if prefix else d for d in other.decisions]
         return SearchSpace((*self.decisions, *added))
+
+    def narrowed(self, options: Mapping[str, Sequence[Value]]) -> SearchSpace:
+        """This space with fewer options; decisions that can no longer exist are left out.
+
+        Args:
+            options: by decision name, those that stay, in any order.
+
+        Raises:
+            UnknownNameError: no such decision.
+            InvalidInputError: an option it does not have, or none left.
+        """
+        for name, kept in options.items():
+            if name not in self.column:
+                raise UnknownNameError("narrowed", name, self.names)
+            known = self.decisions[self.column[name]].options
+            if not kept or not set(kept) <= set(known):
+                raise InvalidInputError(f"narrowed.{name}", list(kept), f"some of {list(known)}")
+        left: dict[str, Decision] = {}
+        for decision in self.decisions:
+            kept = options.get(decision.name, decision.options)
+            condition = decision.condition
+            if condition is not None:
+                parent = left.get(condition.parent)
+                values = tuple(v for v in condition.values if parent and v in parent.options)
+                if not values:
+                    continue
+                condition = replace(condition, values=values)
+            stays = tuple(o for o in decision.options if o in kept)
+            left[decision.name] = replace(decision, options=stays, condition=condition)
+        return SearchSpace(tuple(left.values()))
+
+    def widened(self, rows: Genotypes, narrow: SearchSpace) -> Genotypes:
+        """`(n, d)` rows of this space for `(n, e)` rows of one that was `narrowed` from it."""
+        rows = narrow.canonical(rows)
+        columns = np.full((len(self), len(rows)), INACTIVE, dtype=np.int16)
+        for i, decision in enumerate(self.decisions):
+            if decision.name in narrow.column:
+                j = narrow.column[decision.name]
+                index = [decision.options.index(o) for o in narrow.decisions[j].options]
+                columns[i] = np.array([*index, INACTIVE], dtype=np.int16)[rows[:, j]]
+        return self.canonical(columns.T)
 
     @cached_property
     def size(self) -> int:

@@ -122,19 +122,32 @@ def alone(candidate: Candidate, seed: int) -> float:
 
 def inherited(name: str, seed: int, candidates: Sequence[Candidate]) -> Run:
     """Scores by the supernet of one recipe and seed."""
-    family, data = problem()
-    trainer = SupernetTrainer(family, data, RECIPES[name], seed)
     started = time.perf_counter()
-    trainer.train(RECIPES[name].epochs, report=lambda _: None)
+    supernet, data = trained_supernet(RECIPES[name], seed)
     seconds = time.perf_counter() - started
-    x, scores, times = torch.from_numpy(data.x_train[:512]), [], []
+    scores, times = [], []
     for candidate in candidates:
         started = time.perf_counter()
-        trainer.supernet.activate(candidate)
-        trainer.supernet.calibrate(x)
-        scores.append(accuracy(trainer.supernet, data.x_val, data.y_val))
+        scores.append(score(supernet, candidate, data))
         times.append(time.perf_counter() - started)
     return Run(scores, seconds, median(times))
+
+
+def trained_supernet(
+    settings: SupernetSettings, seed: int
+) -> tuple[searchspaces.Supernet, Dataset]:
+    """A supernet of the space, trained here, and its data."""
+    family, data = problem()
+    trainer = SupernetTrainer(family, data, settings, seed)
+    trainer.train(settings.epochs, report=lambda _: None)
+    return trainer.supernet, data
+
+
+def score(supernet: searchspaces.Supernet, candidate: Candidate, data: Dataset) -> float:
+    """Validation accuracy of a candidate with inherited weights."""
+    supernet.activate(candidate)
+    supernet.calibrate(torch.from_numpy(data.x_train[:512]))
+    return accuracy(supernet, data.x_val, data.y_val)
 
 
 def largest_alone() -> float:

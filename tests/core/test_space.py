@@ -166,3 +166,38 @@ def test_conditions_must_name_an_earlier_decision_and_its_options() -> None:
         SearchSpace((Decision("a", (1,)), Decision("b", (1,), Condition("a", (2,)))))
     with pytest.raises(InvalidInputError, match="version"):
         SearchSpace.from_json({"version": 99, "decisions": []})
+
+
+@given(spaces(), rngs)
+@settings(max_examples=80, deadline=None)
+def test_a_narrowed_space_is_the_part_with_the_options_kept(
+    space: SearchSpace, rng: np.random.Generator
+) -> None:
+    chosen = [d for d in space.decisions if rng.random() < 0.5]
+    options = {
+        d.name: [o for o in d.options if rng.random() < 0.6] or [d.options[0]] for d in chosen
+    }
+    narrow = space.narrowed(options)
+    wide = space.widened(every_row(narrow), narrow)
+    expected = {
+        tuple(row)
+        for row in every_row(space)
+        if all(
+            row[space.column[name]] < 0
+            or space.decisions[space.column[name]].options[row[space.column[name]]] in kept
+            for name, kept in options.items()
+        )
+    }
+    assert {tuple(row) for row in wide} == expected
+    assert len(wide) == narrow.size
+    for narrow_row, row in zip(every_row(narrow)[:3], wide[:3], strict=True):
+        assert dict(narrow.candidate(narrow_row).values) == dict(space.candidate(row).values)
+
+
+def test_narrowing_to_nothing_or_to_strangers_is_refused() -> None:
+    space = SearchSpace((Decision("a", (1, 2)),))
+    for options in ({"a": []}, {"a": [3]}):
+        with pytest.raises(InvalidInputError, match=r"narrowed\.a"):
+            space.narrowed(options)
+    with pytest.raises(UnknownNameError, match="known: a"):
+        space.narrowed({"b": [1]})
