@@ -59,8 +59,9 @@ class ModelFamily(ABC):
     def costs(self, rows: Genotypes) -> CostTable:
         """`(n,)` columns for `(n, d)` rows, of the pruned and quantized networks.
 
-        Columns: `params`; `macs`; `bit_ops` (MACs times weight bits times input bits);
-        `weight_bytes` (weights at their bits, float32 biases and scales);
+        Columns: `params` and `macs`, zeros of sparse layers left out; `bit_ops` (MACs times weight
+        bits times input bits); `weight_bytes` (weights at their bits, with the places of sparse
+        ones, float32 biases and scales);
         `peak_activation_bytes` (the most input, output and kept residual bytes any layer needs).
         A stage whose activations are float reads its input as float. No network is built.
         """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from searchspaces.compression.pruning import kept_channels
 from searchspaces.compression.quantization import EDGE_BITS
-from searchspaces.layers import FLOAT_BITS
+from searchspaces.layers import FLOAT_BITS, Sparsity
 
 Column = NDArray[np.float64]
 BIAS_BYTES = 4
@@ -33,6 +33,26 @@ class BitColumns:
             np.maximum(self.activation, EDGE_BITS),
             self.per_channel,
         )
+
+
+@dataclass(frozen=True)
+class SparsityColumn:
+    """Patterns of zeros there are, and `(n,)` which of them a candidate has."""
+
+    patterns: tuple[Sparsity | None, ...]
+    chosen: NDArray[np.int16]
+
+    def nonzeros(self, inputs: Column) -> Column:
+        """`(n,)` weights left of each output's `(n,)` inputs."""
+        return self._chosen([inputs if p is None else p.nonzeros(inputs) for p in self.patterns])
+
+    def index_bits(self, inputs: Column) -> Column:
+        """`(n,)` bits per output that tell where its weights are."""
+        zeros = np.zeros_like(inputs)
+        return self._chosen([zeros if p is None else p.index_bits(inputs) for p in self.patterns])
+
+    def _chosen(self, columns: list[Column]) -> Column:
+        return np.choose(self.chosen, [np.broadcast_to(c, self.chosen.shape) for c in columns])
 
 
 @dataclass
@@ -58,19 +78,26 @@ class Tally:
         pixels: int,
         bits: BitColumns,
         times: NDArray[Any] | int = 1,
+        sparsity: SparsityColumn | None = None,
     ) -> None:
         """Add `times` convolutions of `taps` weights per (input, output) pair and one bias each.
 
         `n_in` counts input channels per group, `pixels` output positions.
         """
-        weights = n_in * n_out * taps
+        inputs = np.asarray(n_in * taps, dtype=np.float64)
+        index_bits: Column | float = 0.0
+        if sparsity is not None:
+            inputs, index_bits = sparsity.nonzeros(inputs), sparsity.index_bits(inputs)
+        weights = inputs * n_out
         macs = weights * pixels * times
         self.params += (weights + n_out) * times
         self.macs += macs
         self.bit_ops += macs * bits.weight * bits.activation
         scales = np.where(bits.weight < FLOAT_BITS, np.where(bits.per_channel, n_out, 1), 0)
         self.weight_bytes += times * (
-            np.ceil(weights * bits.weight / 8) + n_out * BIAS_BYTES + scales * SCALE_BYTES
+            np.ceil((weights * bits.weight + index_bits * n_out) / 8)
+            + n_out * BIAS_BYTES
+            + scales * SCALE_BYTES
         )
 
     def alive(
@@ -102,6 +129,7 @@ class StageColumns:
     expansion: Column
     squeeze: NDArray[np.bool_]
     keep: Column
+    sparsity: SparsityColumn | None
     bits: BitColumns
     stride: int
     pixels_in: int
@@ -128,13 +156,13 @@ def _add_block(
     bits, pixels = stage.bits, stage.pixels_out
     full = n_in * stage.expansion
     hidden = kept_channels(full, stage.keep)
-    tally.layer(n_in, hidden, 1, pixels_in, bits, times)
+    tally.layer(n_in, hidden, 1, pixels_in, bits, times, stage.sparsity)
     tally.layer(1, hidden, stage.kernel**2, pixels, bits, times)
     inner = np.maximum(4, full // 16 * 4)
     squeezed = times * stage.squeeze
     tally.layer(hidden, inner, 1, 1, bits, squeezed)
     tally.layer(inner, hidden, 1, 1, bits, squeezed)
-    tally.layer(hidden, stage.width, 1, pixels, bits, times)
+    tally.layer(hidden, stage.width, 1, pixels, bits, times, stage.sparsity)
     kept_input = np.where(residual, n_in * pixels_in, 0.0)
     tally.alive(n_in * pixels_in + hidden * pixels_in, bits, exists)
     tally.alive(hidden * (pixels_in + pixels) + kept_input, bits, exists)

@@ -66,6 +66,10 @@ class _Counter:
         quantizer = module.weight_quantizer
         bits = FLOAT_BITS if quantizer is None else quantizer.grid.bits
         n_weights, n_out = layer.weight.numel(), len(layer.weight)
+        index_bits = 0
+        if isinstance(module, ConvUnit) and module.sparsity is not None:
+            n_weights = int(module.sparsity.mask(layer.weight).sum())
+            index_bits = n_out * int(module.sparsity.index_bits(layer.weight[0].numel()))
         macs = n_weights * math.prod(out.shape[2:])
         if isinstance(module, ConvUnit) and module.output_quantizer is None:
             self.quantized_to.append((args[0], FLOAT_BITS))
@@ -74,7 +78,9 @@ class _Counter:
         self.sums["macs"] += macs
         self.sums["bit_ops"] += macs * bits * self._bits(args[0])
         self.sums["weight_bytes"] += (
-            math.ceil(n_weights * bits / 8) + n_out * BIAS_BYTES + n_scales * SCALE_BYTES
+            math.ceil((n_weights * bits + index_bits) / 8)
+            + n_out * BIAS_BYTES
+            + n_scales * SCALE_BYTES
         )
         tensors = [args[0], out]
         if self.held is not None and self.held is not args[0]:

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from nas.core import Candidate
 from searchspaces._base import Supernet
-from searchspaces.compression.pruning import Importance, hidden_importance, kept_channels
+from searchspaces.compression.pruning import (
+    Importance,
+    hidden_importance,
+    kept_channels,
+    set_sparsity,
+)
 from searchspaces.compression.quantization import FLOAT, StageBits, place_bits, quantize_network
 from searchspaces.layers import (
     Calibration,
@@ -21,6 +26,7 @@ from searchspaces.layers import (
     ElasticConvUnit,
     ElasticLinearUnit,
     LinearUnit,
+    Sparsity,
 )
 from searchspaces.network import (
     Bottleneck,
@@ -49,6 +55,9 @@ class Choices(Protocol):
 
     def keep_ratios(self, candidate: Candidate) -> list[float]:
         """Share of expanded channels left after pruning, by stage."""
+
+    def sparsities(self, candidate: Candidate) -> list[Sparsity | None]:
+        """Pattern of zeros by stage; None where dense."""
 
     def stage_bits(self, candidate: Candidate) -> list[StageBits]:
         """Bits by stage."""
@@ -102,12 +111,16 @@ class ElasticMobileNet(Supernet):
         """Make `candidate` the network that runs; in float if not `quantized`."""
         choices, network = self._choices, self.network
         shapes, ratios = choices.shapes(candidate), choices.keep_ratios(candidate)
-        for stage, shape, ratio in zip(network.stages, shapes, ratios, strict=True):
+        sparsities = choices.sparsities(candidate)
+        for stage, shape, ratio, sparsity in zip(
+            network.stages, shapes, ratios, sparsities, strict=True
+        ):
             assert isinstance(stage, Stage)
             stage.depth = shape.depth
             for i, block in enumerate(islice(stage.blocks, stage.depth)):
                 assert isinstance(block, Bottleneck)
                 _activate_block(block, shape, i, ratio)
+                set_sparsity(block, sparsity)
         last = shapes[-1].width
         network.head.n_in, network.head.n_out = last, 2 * last
         assert isinstance(network.classifier, ElasticLinearUnit)

@@ -27,10 +27,11 @@ from searchspaces.compression import (
     pruning_space,
     quantization_space,
     quantize_network,
+    set_sparsity,
 )
-from searchspaces.costs import BitColumns, StageColumns, Tally, add_stage
+from searchspaces.costs import BitColumns, SparsityColumn, StageColumns, Tally, add_stage
 from searchspaces.elastic import ElasticMobileNet, ElasticStage
-from searchspaces.layers import FLOAT_BITS, ConvUnit
+from searchspaces.layers import DENSE, FLOAT_BITS, ConvUnit, Sparsity
 from searchspaces.network import Bottleneck, MobileNet, Stage, StageShape, plain_network
 
 STEM_WIDTH = 16
@@ -58,6 +59,7 @@ class MobileNetOptions:
         expansions: expanded channels over input channels.
         squeeze_excitation: whether blocks may have, or lack, channel attention.
         keep: share of the expanded channels left after pruning.
+        sparsity: patterns of zeros in pointwise convolutions: `dense`, `2:4`, `0.75` …
         weight_bits: 2 to 8, or 32 (float).
         activation_bits: 2 to 8, or 32, where weights are quantized.
         symmetric: whether weight codes lie around zero, where steps are per tensor.
@@ -70,6 +72,7 @@ class MobileNetOptions:
     expansions: tuple[int, ...] = (2, 3, 4)
     squeeze_excitation: tuple[bool, ...] = (False, True)
     keep: tuple[float, ...] = (0.5, 0.75, 1.0)
+    sparsity: tuple[str, ...] = (DENSE,)
     weight_bits: tuple[int, ...] = (4, 8, 32)
     activation_bits: tuple[int, ...] = (4, 8, 32)
     symmetric: tuple[bool, ...] = (True,)
@@ -100,6 +103,7 @@ class MobileNetOptions:
         for name in ("squeeze_excitation", "symmetric"):
             _check_list(name, getattr(self, name), lambda v: v in (0, 1), "false, true")
         _check_list("keep", self.keep, lambda v: 0 < v <= 1, "shares above 0, up to 1", float)
+        self._check_sparsity()
         for name in ("weight_bits", "activation_bits"):
             _check_list(name, getattr(self, name), lambda v: v in BITS, "of 2 to 8, or 32")
         if self.widths is not None:
@@ -107,6 +111,14 @@ class MobileNetOptions:
                 raise _bad("widths", self.widths, f"one list per stage, {self.n_stages} lists")
             for widths in self.widths:
                 _check_list("widths", widths, lambda v: 4 <= v <= 1024, "channels from 4 to 1024")
+
+    def _check_sparsity(self) -> None:
+        given = self.sparsity
+        good = isinstance(given, tuple) and given and all(isinstance(s, str) for s in given)
+        if not good or len(set(given)) < len(given):
+            raise _bad("sparsity", given, f"a list without repeats, of {DENSE}, N:M or a share")
+        for text in given:
+            Sparsity.parse(text)
 
     def stage_widths(self, i: int) -> tuple[int, ...]:
         """Output channels that stage `i` (from 0) may have."""
@@ -188,6 +200,11 @@ class MobileNetFamily(ModelFamily):
         """Share of expanded channels left after pruning, by stage."""
         return [float(candidate.values[f"{name}.keep"]) for name in self._stages]
 
+    def sparsities(self, candidate: Candidate) -> list[Sparsity | None]:
+        """Pattern of zeros by stage; None where dense."""
+        values = candidate.values
+        return [Sparsity.parse(str(values.get(f"{name}.sparsity", DENSE))) for name in self._stages]
+
     def stage_bits(self, candidate: Candidate) -> list[StageBits]:
         """Bits by stage."""
         return [self._stage_bits(candidate, name) for name in self._stages]
@@ -212,13 +229,15 @@ class MobileNetFamily(ModelFamily):
         return ElasticMobileNet(self, largest)
 
     def prune(self, network: nn.Module, candidate: Candidate) -> None:
-        """Remove the least important expanded channels of every block, by its stage's ratio."""
+        """Remove the least important expanded channels, then set the pattern of zeros."""
+        ratios, sparsities = self.keep_ratios(candidate), self.sparsities(candidate)
         stages = _mobilenet(network).stages
-        for ratio, stage in zip(self.keep_ratios(candidate), stages, strict=True):
+        for ratio, sparsity, stage in zip(ratios, sparsities, stages, strict=True):
             assert isinstance(stage, Stage)
             for block in stage.blocks:
                 assert isinstance(block, Bottleneck)
                 prune_hidden(block, ratio)
+                set_sparsity(block, sparsity)
 
     def quantize(self, network: nn.Module, candidate: Candidate) -> None:
         """Fold batch norms and attach fake quantizers, observing; after `prune`."""
@@ -261,7 +280,7 @@ class MobileNetFamily(ModelFamily):
                 Decision(f"{name}.expansion", o.expansions),
                 Decision(f"{name}.se", o.squeeze_excitation),
             ]
-        pruning = pruning_space(o.n_stages, o.keep)
+        pruning = pruning_space(o.n_stages, o.keep, o.sparsity)
         quantization = quantization_space(o.n_stages, o.weight_bits, o.activation_bits, o.symmetric)
         return SearchSpace(tuple(architecture)).join(pruning).join(quantization)
 
@@ -273,6 +292,13 @@ class MobileNetFamily(ModelFamily):
             per_channel=values.get(f"{name}.granularity") == "per_channel",
             symmetric=bool(values.get(f"{name}.symmetric", True)),
         )
+
+    def _sparsity_column(self, columns: NDArray[np.int16], name: str) -> SparsityColumn | None:
+        j = self.space.column.get(f"{name}.sparsity")
+        if j is None:
+            return None
+        patterns = [Sparsity.parse(str(option)) for option in self.space.decisions[j].options]
+        return SparsityColumn(tuple(patterns), columns[j])
 
     def _stage_columns(self, columns: NDArray[np.int16], i: int) -> StageColumns:
         name = self._stages[i]
@@ -300,6 +326,7 @@ class MobileNetFamily(ModelFamily):
             expansion=column("expansion"),
             squeeze=column("se").astype(np.bool_),
             keep=column("keep"),
+            sparsity=self._sparsity_column(columns, name),
             bits=BitColumns(
                 column("weight_bits"),
                 column("activation_bits", FLOAT_BITS),

@@ -6,6 +6,7 @@ from torch import nn
 
 from nas.core import Candidate
 from searchspaces import ModelFamily
+from searchspaces.compression import write_zeros
 from searchspaces.layers import set_observing
 from workers.datasets import Dataset, Images
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
@@ -47,6 +48,7 @@ def quantize_and_finetune(
     if any(min(bits) < 32 for bits in family.bits(candidate).values()):
         settings = TrainingSettings(epochs, learning_rate=QAT_RATE, weight_decay=0.0)
         train(network, data.x_train, data.y_train, settings, seed)
+    write_zeros(network)
 
 
 def calibrate(network: nn.Module, x: Images) -> None:

@@ -48,7 +48,9 @@ class PathSampler:
         return uniform if total == 0 else tilt * norms / total + (1 - tilt) * uniform
 
     def observe(self, row: Genotypes, gradient_norm: float) -> None:
-        """Take the gradient norm of one `(d,)` candidate."""
+        """Take the gradient norm of one `(d,)` candidate; one that overflowed tells nothing."""
+        if not np.isfinite(gradient_norm):
+            return
         active = np.flatnonzero(row >= 0)
         self._sums[active, row[active]] += gradient_norm
         self._counts[active, row[active]] += 1

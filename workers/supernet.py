@@ -291,8 +291,9 @@ class SupernetTrainer:
                 self._paths.observe(self._family.space.row(candidate), self._change(before))
             if teacher is None or settings.teacher == "previous":
                 teacher = logits.detach()
-        nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.max_gradient)
-        self._optimizer.step()
+        norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.max_gradient)
+        if torch.isfinite(norm):  # one step that overflowed must not spoil the weights
+            self._optimizer.step()
         return losses[0], float(np.mean(losses[1:] or losses))
 
     def _logits(self, x: Tensor, candidate: Candidate, quantized: bool) -> Tensor:

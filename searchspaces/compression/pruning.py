@@ -1,4 +1,4 @@
-"""Channel pruning: a keep ratio per stage, applied to the expanded channels of its blocks.
+"""Pruning: a keep ratio per stage for the expanded channels of its blocks, and sparse weights.
 
 Reference: Wang et al. 2020 (APQ), section 3.1: pruning is a choice of middle channel counts.
 """
@@ -11,20 +11,55 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.core import Decision, InvalidInputError, SearchSpace
-from searchspaces.layers import ConvUnit
+from searchspaces.layers import DENSE, ConvUnit, Sparsity
 from searchspaces.network import Bottleneck
 
 MULTIPLE = 4
 Importance = Literal["l1", "norm", "taylor"]
 
 
-def pruning_space(n_stages: int, ratios: Sequence[float]) -> SearchSpace:
-    """One `stageN.keep` decision per stage."""
-    names = [f"stage{i}.keep" for i in range(1, n_stages + 1)]
-    return SearchSpace(tuple(Decision(name, tuple(ratios)) for name in names))
+def pruning_space(
+    n_stages: int, ratios: Sequence[float], sparsities: Sequence[str] = (DENSE,)
+) -> SearchSpace:
+    """Per stage `keep` and, if there is anything but dense, `sparsity`."""
+    decisions: list[Decision] = []
+    for i in range(1, n_stages + 1):
+        decisions.append(Decision(f"stage{i}.keep", tuple(ratios)))
+        if tuple(sparsities) != (DENSE,):
+            name = f"stage{i}.sparsity"
+            decisions.append(Decision(name, tuple(sparsities), ordered=False))
+    return SearchSpace(tuple(decisions))
+
+
+def set_sparsity(block: Bottleneck[Any], sparsity: Sparsity | None) -> None:
+    """Let the pointwise convolutions of `block`, plain or elastic, have zeros of this pattern."""
+    block.expand.sparsity = block.project.sparsity = sparsity
+
+
+@torch.no_grad()
+def write_zeros(network: nn.Module) -> None:
+    """Set all weights that count as zero to zero, in place; before a network is shipped."""
+    for module in network.modules():
+        if isinstance(module, ConvUnit):
+            module.write_zeros()
+
+
+@torch.no_grad()
+def sparsify(network: nn.Module, sparsity: Sparsity) -> None:
+    """Zero the smallest weights of every ungrouped convolution and linear layer of any network.
+
+    The first convolution and the last linear layer stay dense. In place, once and for all.
+    """
+    layers = [
+        m
+        for m in network.modules()
+        if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1)
+    ]
+    for layer in layers[1:-1]:
+        layer.weight.mul_(sparsity.mask(layer.weight))
 
 
 def kept_channels(

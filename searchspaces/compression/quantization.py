@@ -126,6 +126,9 @@ def bake_weights(network: nn.Module) -> None:
     for module in network.modules():
         layer = _layer_of(module)
         if layer is not None and isinstance(module, (ConvUnit, LinearUnit)):
+            if isinstance(module, ConvUnit):
+                module.write_zeros()
+                module.sparsity = None
             if module.weight_quantizer is not None:
                 layer.weight.data = module.weight_quantizer(layer.weight.data)
                 module.weight_quantizer = None

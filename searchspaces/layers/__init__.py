@@ -13,9 +13,11 @@ from searchspaces.layers.quantizers import (
     WeightQuantizer,
     set_observing,
 )
+from searchspaces.layers.sparsity import DENSE, Sparsity
 from searchspaces.layers.units import ConvUnit, LinearUnit
 
 __all__ = [
+    "DENSE",
     "FLOAT_BITS",
     "ActivationQuantizer",
     "Calibration",
@@ -24,6 +26,7 @@ __all__ = [
     "ElasticConvUnit",
     "ElasticLinearUnit",
     "LinearUnit",
+    "Sparsity",
     "WeightGrid",
     "WeightQuantizer",
     "set_observing",

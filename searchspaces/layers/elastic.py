@@ -22,6 +22,7 @@ from searchspaces.layers.quantizers import (
     activation_codes,
     quantize_activation,
 )
+from searchspaces.layers.sparsity import Sparsity
 from searchspaces.layers.units import ConvUnit, LinearUnit
 
 MIN_RATIO = 1e-3
@@ -123,6 +124,7 @@ class ElasticConvUnit(nn.Module):
 
     Attributes:
         n_in, n_out, kernel: in use now; `n_in` is of no account for depthwise convolutions.
+        sparsity: in use now.
         weight_quantizer: with the grid in use.
         output_quantizer: with the bits in use.
         calibration: what the next forward pass does.
@@ -149,6 +151,7 @@ class ElasticConvUnit(nn.Module):
         groups = max_out if depthwise else 1
         self.conv = nn.Conv2d(max_in, max_out, self.kernel, groups=groups, bias=not norm)
         self.norm = nn.BatchNorm2d(max_out) if norm else None
+        self.sparsity: Sparsity | None = None
         self.transforms = nn.ParameterDict({str(k): torch.eye(k * k) for k in self._kernels[1:]})
         self.weight_quantizer = _ElasticWeightSteps()
         self.output_quantizer = ElasticActivationQuantizer()
@@ -166,7 +169,8 @@ class ElasticConvUnit(nn.Module):
             centre = weight[:, :, edge : edge + smaller, edge : edge + smaller]
             flat = centre.reshape(*weight.shape[:2], -1)  # (o, i, k * k)
             weight = (flat @ self.transforms[str(smaller)]).reshape(centre.shape)
-        return weight.contiguous()
+        weight = weight.contiguous()
+        return weight if self.sparsity is None else self.sparsity.apply(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, n_in, H, W)` to `(B, n_out, H / stride, W / stride)`, rounded up."""
@@ -198,6 +202,7 @@ class ElasticConvUnit(nn.Module):
             n_in, self.n_out, self.kernel, self.stride, groups, self.activation, norm is not None
         )
         plain.conv.weight.copy_(self.active_weight())
+        plain.sparsity = self.sparsity
         if norm is not None and plain.norm is not None:
             for ours, theirs in zip(
                 self._statistics(norm), self._statistics(plain.norm), strict=True

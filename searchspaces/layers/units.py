@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from searchspaces.layers.quantizers import ActivationQuantizer, WeightQuantizer
+from searchspaces.layers.sparsity import Sparsity
 
 
 class ConvUnit(nn.Module):
@@ -15,6 +16,7 @@ class ConvUnit(nn.Module):
 
     Attributes:
         norm: None once folded into the convolution.
+        sparsity: which weights count as zero; None for all of them being there.
         weight_quantizer, output_quantizer: None where values stay float.
     """
 
@@ -34,16 +36,21 @@ class ConvUnit(nn.Module):
         )
         self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(n_out) if norm else None
         self.activation = activation
+        self.sparsity: Sparsity | None = None
         self.weight_quantizer: WeightQuantizer | None = None
         self.output_quantizer: ActivationQuantizer | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, n_in, H, W)` to `(B, n_out, H / stride, W / stride)`, rounded up."""
-        if self.weight_quantizer is None:
+        sparse = self.sparsity is not None and not torch.onnx.is_in_onnx_export()
+        if self.weight_quantizer is None and not sparse:
             x = self.conv(x)
         else:
-            conv = self.conv
-            weight = self.weight_quantizer(conv.weight)
+            conv, weight = self.conv, self.conv.weight
+            if self.sparsity is not None and sparse:
+                weight = self.sparsity.apply(weight)
+            if self.weight_quantizer is not None:
+                weight = self.weight_quantizer(weight)
             x = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, 1, conv.groups)
         if self.norm is not None:
             x = self.norm(x)
@@ -61,6 +68,12 @@ class ConvUnit(nn.Module):
             and isinstance(self.activation, nn.ReLU6)
             and quantizer.clips_like_relu6
         )
+
+    @torch.no_grad()
+    def write_zeros(self) -> None:
+        """Set the weights that count as zero to zero, as an export takes them for granted."""
+        if self.sparsity is not None:
+            self.conv.weight.mul_(self.sparsity.mask(self.conv.weight))
 
     @torch.no_grad()
     def fold_norm(self) -> None:

@@ -17,6 +17,7 @@ EVERYTHING = {
     "weight_bits": [2, 3, 4, 5, 6, 7, 8, 32],
     "activation_bits": [2, 3, 4, 5, 6, 7, 8, 32],
     "symmetric": [False, True],
+    "sparsity": ["dense", "2:4", "1:3", "0.7"],
 }
 rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 

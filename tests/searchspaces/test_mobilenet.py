@@ -34,7 +34,9 @@ def finished(family: searchspaces.ModelFamily, candidate: Candidate) -> torch.nn
 def test_costs_equal_what_a_built_network_counts(
     rng: np.random.Generator, shape: tuple[int, int, int], n_stages: int
 ) -> None:
-    family = searchspaces.family("mobilenet", shape, 7, {"n_stages": n_stages})
+    sparsity = ["dense", "2:4", "1:3", "0.75"] if rng.random() < 0.5 else ["dense"]
+    options = {"n_stages": n_stages, "sparsity": sparsity, "widths": [[6, 16, 24]] * n_stages}
+    family = searchspaces.family("mobilenet", shape, 7, options)
     row = family.space.sample(1, rng)
     network = finished(family, family.space.candidate(row[0]))
     assert count(network, shape) == {k: float(v[0]) for k, v in family.costs(row).items()}
@@ -123,6 +125,8 @@ def test_activation_bits_exist_only_for_quantized_weights() -> None:
         ({"widths": [[8]]}, "widths"),
         ({"depth": [1]}, "depth"),
         ({"kernels": "35"}, "kernels"),
+        ({"sparsity": []}, "sparsity"),
+        ({"sparsity": ["dense", "dense"]}, "sparsity"),
     ],
 )
 def test_bad_options_name_the_option(options: dict[str, object], field: str) -> None:
@@ -135,3 +139,9 @@ def test_unknown_family_and_tiny_images_are_refused() -> None:
         searchspaces.family("mobilnet", (1, 8, 8), 10)
     with pytest.raises(InvalidInputError, match="at least 4x4"):
         searchspaces.family("mobilenet", (1, 3, 8), 10)
+
+
+@pytest.mark.parametrize("text", ["4:2", "2:64", "0:4", "1.5", "0.0", "half"])
+def test_bad_sparsity_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="sparsity"):
+        searchspaces.family("mobilenet", (1, 8, 8), 10, {"sparsity": ["dense", text]})
