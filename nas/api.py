@@ -36,7 +36,8 @@ def search(
     """Run one search here and return its front; files and trials stay below `home`.
 
     Args:
-        data: `digits`, `mnist`, or the path of an `.npz` of images and labels.
+        data: `digits`, `mnist`, the path of an `.npz` of images and labels, or of a folder
+            `<class>/<image>`.
         space: a family's name, or `{"name": …, "options": {…}}`.
         strategy: a strategy's name, or `{"name": …, "options": {…}}`.
         objectives: `metric`, `metric:min` or `metric:max`; the first orders the front.

@@ -39,7 +39,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Executor = Annotated[str, typer.Option(help="ray, or local for this process alone.")]
 Workers = Annotated[int | None, typer.Option(help="Trials at once; default: one per CPU.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster; default: start one here.")]
-Data = Annotated[str, typer.Option(help="digits, mnist, or the path of an .npz.")]
+Data = Annotated[
+    str, typer.Option(help="digits, mnist, an .npz file, or a folder <class>/<image>.")
+]
 DataLimit = Annotated[int | None, typer.Option(help="Use at most this many images.")]
 Space = Annotated[str, typer.Option(help="Family of networks.")]
 SpaceOption = Annotated[

@@ -74,7 +74,8 @@ class JobSpec(_Part):
 
     Attributes:
         name: for people.
-        data: `digits`, `mnist`, or the path of an `.npz` of images and labels.
+        data: `digits`, `mnist`, the path of an `.npz` of images and labels, or of a folder
+            `<class>/<image>`.
         data_limit: use at most this many images; None for all.
         objectives: text forms, for example `accuracy:max`.
         constraints: text forms, for example `weight_bytes<=20000`.

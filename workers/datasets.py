@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import InvalidInputError
+from workers.images import decoded, read_folder
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
+NAMED = {"mnist": "mnist.npz", "cifar10-subset": "cifar10_subset_jpeg.npz"}
+"""Files in the data folder, by name."""
+
 SHARE_HELD_OUT = 0.2
 PATTERNS = "x_train, y_train (and x_test, y_test), or x, y"
 
@@ -53,11 +57,12 @@ def data_folder() -> Path:
 
 
 def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> Dataset:
-    """Load `digits` (scikit-learn), `mnist` (`mnist.npz` in the data folder), or an `.npz` path.
+    """Load `digits` (scikit-learn), a named file of the data folder, an `.npz`, or a folder.
 
-    An `.npz` holds `x_train, y_train` (and `x_test, y_test`), or `x, y`. Images are
-    `(n, H, W)`, `(n, H, W, C)` or `(n, C, H, W)`. Where no test images are given, a fifth is
-    held out for test; a fifth of the rest is held out for validation, stratified by label.
+    A folder holds `<class>/<image>`, images of one size. An `.npz` holds `x_train, y_train` (and
+    `x_test, y_test`), or `x, y`; images are `(n, H, W)`, `(n, H, W, C)` or `(n, C, H, W)`. Where no
+    test images are given, a fifth is held out for test; a fifth of the rest is held out for
+    validation, stratified by label.
 
     Args:
         source: name or path.
@@ -73,7 +78,7 @@ def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> 
         bunch = load_digits()
         arrays = {"x": bunch.images.astype(np.float32), "y": bunch.target.astype(np.int64)}
     else:
-        arrays = _read_npz(source)
+        arrays = _read(source)
     rng = np.random.default_rng(split_seed)
     x, y = _pair(source, arrays, "_train" if "x_train" in arrays else "")
     if {"x_test", "y_test"} & arrays.keys():
@@ -99,14 +104,19 @@ def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> 
     )
 
 
-def _read_npz(source: str) -> dict[str, NDArray[np.generic]]:
-    path = data_folder() / f"{source}.npz" if source == "mnist" else Path(source)
+def _read(source: str) -> dict[str, NDArray[np.generic]]:
+    path = data_folder() / NAMED[source] if source in NAMED else Path(source)
+    if path.is_dir():
+        return read_folder(path)
     if path.suffix != ".npz":
-        raise InvalidInputError("data", source, "digits, mnist, or the path of an .npz file")
+        names = ", ".join(("digits", *NAMED))
+        raise InvalidInputError("data", source, f"{names}, a folder of images or an .npz file")
     if not path.is_file():
         raise InvalidInputError("data", source, f"there is no file {path}")
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if "train_jpeg" in archive.files:
+                return decoded({name: archive[name] for name in archive.files})
             return {name: archive[name] for name in archive.files if name[0] in "xy"}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError(
