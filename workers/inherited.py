@@ -74,8 +74,10 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
         with _alone(self.checkpoint.with_suffix(".lock")):
             found = epochs_of(self.checkpoint)
             if found < epochs:
-                seed = inner.settings.seed
-                trainer = SupernetTrainer(inner.family, inner.dataset, self.settings, seed)
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+                trainer = SupernetTrainer(
+                    inner.family, inner.dataset, self.settings, inner.settings.seed, device
+                )
                 trainer.train(epochs, self.checkpoint, report)
         version = {"version": self._version, "reused_epochs": min(found, epochs)}
         return Evaluation({"epochs": float(epochs)}, {"supernet": version})

@@ -10,6 +10,7 @@ number of sub-network updates; Kendall's tau is over the same candidates.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +27,7 @@ import searchspaces
 from nas.core import Candidate, Fidelity
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
-from workers.supernet import SupernetSettings, SupernetTrainer
+from workers.supernet import SupernetSettings, SupernetTrainer, training_digest
 from workers.training import TrainingSettings, accuracy, train
 
 SPACE = {
@@ -136,10 +137,13 @@ def inherited(name: str, seed: int, candidates: Sequence[Candidate]) -> Run:
 def trained_supernet(
     settings: SupernetSettings, seed: int
 ) -> tuple[searchspaces.Supernet, Dataset]:
-    """A supernet of the space, trained here, and its data."""
+    """A supernet of the space, and its data; kept in the folder `NAS_BENCHMARK_CACHE`, if set."""
     family, data = problem()
     trainer = SupernetTrainer(family, data, settings, seed)
-    trainer.train(settings.epochs, report=lambda _: None)
+    folder = os.environ.get("NAS_BENCHMARK_CACHE")
+    name = training_digest(family, data.digest, settings, seed)
+    checkpoint = Path(folder) / f"{name}.safetensors" if folder else None
+    trainer.train(settings.epochs, checkpoint, lambda _: None)
     return trainer.supernet, data
 
 

@@ -167,3 +167,20 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert max(rates) == pytest.approx(FEW.learning_rate, rel=0.01)
     assert rates[0] < 0.2 * FEW.learning_rate
     assert rates[-1] == pytest.approx(0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_supernet_trains_on_a_gpu_and_its_file_serves_the_cpu(
+    family: searchspaces.ModelFamily, digits: Dataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "supernet.safetensors"
+    settings = replace(FEW, epochs=20, batch_size=32)
+    SupernetTrainer(family, digits, settings, seed=0, device="cuda").train(20, path, quiet)
+    trainer = SupernetTrainer(family, digits, settings, seed=0)
+    trainer.load(path)
+    trainer.supernet.activate(family.space.candidate(family.space.n_options - 1))
+    trainer.supernet.calibrate(torch.from_numpy(digits.x_train))
+    with torch.no_grad():
+        right = trainer.supernet(torch.from_numpy(digits.x_val)).argmax(1).numpy() == digits.y_val
+    assert right.mean() > 0.8

@@ -1,0 +1,113 @@
+"""Accuracy predictors for quantized candidates: transferred from float scores against from scratch.
+
+    .venv/bin/python tests/benchmarks/transfer.py --seeds 5
+
+Per seed one supernet (small networks on digits) scores 300 float candidates and 300 quantized
+ones; 200 of these are the test, the predictors learn from the first 20, 50 or 100 others. Figures
+are Kendall's tau between predicted and inherited accuracy on the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from supernet import RECIPE, problem, score, trained_supernet
+
+from nas.core import Genotypes
+from predictors.encoders import with_costs
+from predictors.gbdt import GradientBoostedTrees
+from predictors.neural import NeuralEnsemble
+from predictors.transfer import TransferredTrees
+from predictors.validation import kendall_tau
+
+N_FLOAT, N_TEST, COUNTS = 300, 200, (20, 50, 100)
+STATISTICS = ("macs", "params", "bit_ops")
+Columns = NDArray[np.float64]
+
+
+def main() -> None:
+    """Print mean tau per predictor and count, and the gain of each transfer."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    with ProcessPoolExecutor(2) as pool:
+        tables = list(pool.map(measured, range(args.seeds)))
+    print(f"{'predictor':<36}" + "".join(f"{n:>16}" for n in COUNTS))
+    for name in tables[0]:
+        values = np.array([[table[name][n] for n in COUNTS] for table in tables])
+        cells = zip(values.mean(0), values.std(0, ddof=min(1, len(values) - 1)), strict=True)
+        print(f"{name:<36}" + "".join(f"{m:9.3f} ± {s:.3f}" for m, s in cells), flush=True)
+    for kind, scratch in (("trees", "trees from scratch"), ("neural", "neural from scratch")):
+        for name in (n for n in tables[0] if n.startswith(kind) and n != scratch):
+            gains = [[t[name][n] - t[scratch][n] for n in COUNTS] for t in tables]
+            wins = (np.array(gains) > 0).sum(0)
+            means = np.mean(gains, axis=0)
+            cells = "".join(
+                f"{m:+11.3f} {w}/{len(tables)}" for m, w in zip(means, wins, strict=True)
+            )
+            print(f"gain of {name:<28}{cells}")
+
+
+def measured(seed: int) -> dict[str, dict[int, float]]:
+    """Tau by predictor and number of quantized scores."""
+    family = problem()[0]
+    supernet, data = trained_supernet(RECIPE, seed)
+    space, rng = family.space, np.random.default_rng(1000 + seed)
+    floats = space.widened(
+        (narrow := space.narrowed(_float_options(space.names))).sample(N_FLOAT, rng), narrow
+    )
+    rows = space.sample(4 * N_TEST, rng)
+    rows = rows[_is_quantized(rows, space.names)][: N_TEST + max(COUNTS)]
+
+    def scores(of: Genotypes) -> Columns:
+        return np.array([[score(supernet, space.candidate(row), data)] for row in of])
+
+    features = with_costs(space, family.costs)
+    many, quantized = scores(floats), scores(rows)
+    test, learn = rows[:N_TEST], rows[N_TEST:]
+    free = space.sample(2000, rng)
+    statistics = np.log(np.stack([family.costs(free)[name] for name in STATISTICS], axis=1))
+    makers: dict[str, Callable[[], GradientBoostedTrees | TransferredTrees | NeuralEnsemble]] = {
+        "trees from scratch": lambda: GradientBoostedTrees(seed=seed),
+        "trees, residual": lambda: TransferredTrees("residual", seed).pretrain(
+            features(floats), many
+        ),
+        "trees, stacked": lambda: TransferredTrees("stacked", seed).pretrain(
+            features(floats), many
+        ),
+        "neural from scratch": lambda: NeuralEnsemble(seed=seed),
+        "neural, statistics": lambda: NeuralEnsemble(seed=seed).pretrain(
+            features(free), statistics
+        ),
+        "neural, statistics, float scores": lambda: (
+            NeuralEnsemble(seed=seed)
+            .pretrain(features(free), statistics)
+            .pretrain(features(floats), many)
+        ),
+    }
+    found: dict[str, dict[int, float]] = {}
+    for name, make in makers.items():
+        found[name] = {}
+        for n in COUNTS:
+            fitted = make().fit(features(learn[:n]), quantized[N_TEST : N_TEST + n])
+            predicted = fitted.predict(features(test)).mean[:, 0]
+            found[name][n] = kendall_tau(predicted, quantized[:N_TEST, 0])
+    return found
+
+
+def _float_options(names: tuple[str, ...]) -> dict[str, list[int]]:
+    return {name: [32] for name in names if name.endswith("weight_bits")}
+
+
+def _is_quantized(rows: Genotypes, names: tuple[str, ...]) -> NDArray[np.bool_]:
+    """`(n,)` whether any stage has quantized weights."""
+    columns = [i for i, name in enumerate(names) if name.endswith("activation_bits")]
+    return np.asarray((rows[:, columns] >= 0).any(axis=1))
+
+
+if __name__ == "__main__":
+    main()
