@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Constraint, Genotypes, InfeasibleError, Relation, SearchSpace
+from nas.core import Constraint, Genotypes, InfeasibleError, Relation, descend
 from nas.problem import Problem
 from workers.estimation import (
     estimate_supernet_seconds,
@@ -151,28 +151,6 @@ def cheapest(problem: Problem) -> list[Genotypes]:
         elif int8[i] < 0:
             int8[i] = 0
     return [row, space.canonical(int8[None])[0]]
-
-
-def descend(
-    space: SearchSpace, loss: Callable[[Genotypes], NDArray[np.float64]], n_starts: int = 4
-) -> Genotypes:
-    """`(d,)` row of the least `loss` that steepest coordinate descent finds from several starts."""
-    starts = space.sample(2_000, np.random.default_rng(0))
-    best: Genotypes | None = None
-    best_loss = np.inf
-    for start in starts[np.argsort(loss(starts), kind="stable")[:n_starts]]:
-        row, value = start, float(loss(start[None])[0])
-        while True:
-            around = space.neighbours(row)
-            losses = loss(around) if len(around) else np.array([np.inf])
-            step = int(losses.argmin())
-            if not losses[step] < value:
-                break
-            row, value = around[step], float(losses[step])
-        if best is None or value < best_loss:
-            best, best_loss = row, value
-    assert best is not None
-    return best
 
 
 def _check_unit(constraint: Constraint) -> None:

@@ -110,6 +110,7 @@ def run(
     _require_unfinished(job)
     if n_workers is not None and n_workers < 1:
         raise InvalidInputError("workers", n_workers, "at least 1")
+    _require_ray(problem, executor)
     store = workspace.store
     with _only_driver(workspace.folder(job)), _recorded(store, job), _terminable():
         evaluator = problem.evaluator(workspace.folder(job), workspace.home / "supernets")
@@ -142,6 +143,12 @@ def resumable(workspace: Workspace, job_id: str) -> Job:
     job = workspace.store.job(job_id)
     _require_unfinished(job)
     return job
+
+
+def _require_ray(problem: Problem, executor: ExecutorName) -> None:
+    settings = problem.supernet_settings
+    if settings is not None and settings.n_workers > 1 and executor == "local":
+        raise InvalidInputError("supernet.n_workers", settings.n_workers, "1, or the ray executor")
 
 
 def _require_unfinished(job: Job) -> None:

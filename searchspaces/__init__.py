@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from nas.core import UnknownNameError
 from searchspaces._base import ModelFamily, Supernet
+from searchspaces.compression.pruning import Importance
 from searchspaces.mobilenet import MobileNetFamily
 
 FAMILIES: Mapping[str, type[MobileNetFamily]] = {"mobilenet": MobileNetFamily}
 
-__all__ = ["FAMILIES", "MobileNetFamily", "ModelFamily", "Supernet", "family"]
+__all__ = ["FAMILIES", "Importance", "MobileNetFamily", "ModelFamily", "Supernet", "family"]
 
 
 def family(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from nas.core import Candidate, CostTable, Genotypes, SearchSpace
+from searchspaces.compression.pruning import Importance
 
 
 class Supernet(nn.Module, ABC):
@@ -20,6 +21,10 @@ class Supernet(nn.Module, ABC):
     @abstractmethod
     def set_dropout(self, share: float) -> None:
         """Drop this share of the classifier's inputs in training."""
+
+    @abstractmethod
+    def sort_channels(self, importance: Importance = "l1") -> None:
+        """Put channels in order of importance; the largest candidate computes the same."""
 
     @abstractmethod
     def calibrate(self, x: Tensor) -> None:

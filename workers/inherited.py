@@ -23,10 +23,12 @@ from nas.core import (
     Report,
     SharedTrainer,
 )
-from searchspaces import Supernet
+from searchspaces import ModelFamily, Supernet
+from workers.datasets import Dataset
 from workers.deployment import export_onnx
 from workers.evaluation import COMPUTED, CandidateEvaluator
 from workers.profiling import OnnxRuntimeProfiler
+from workers.replicas import Replicas, train_together
 from workers.supernet import SupernetSettings, SupernetTrainer, training_digest
 from workers.training import accuracy
 
@@ -74,11 +76,11 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
         with _alone(self.checkpoint.with_suffix(".lock")):
             found = epochs_of(self.checkpoint)
             if found < epochs:
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-                trainer = SupernetTrainer(
-                    inner.family, inner.dataset, self.settings, inner.settings.seed, device
+                arguments = (inner.family, inner.dataset, self.settings, inner.settings.seed)
+                n_workers = self.settings.n_workers
+                train_together(
+                    n_workers, _train, *arguments, epochs, self.checkpoint, report=report
                 )
-                trainer.train(epochs, self.checkpoint, report)
         version = {"version": self._version, "reused_epochs": min(found, epochs)}
         return Evaluation({"epochs": float(epochs)}, {"supernet": version})
 
@@ -157,6 +159,21 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
     @property
     def _version(self) -> str:
         return f"{self._digest}-e{epochs_of(self.checkpoint)}"
+
+
+def _train(
+    replicas: Replicas,
+    family: ModelFamily,
+    dataset: Dataset,
+    settings: SupernetSettings,
+    seed: int,
+    epochs: int,
+    checkpoint: Path,
+    report: Report,
+) -> None:
+    device = "cuda" if torch.cuda.is_available() and replicas.count == 1 else "cpu"
+    trainer = SupernetTrainer(family, dataset, settings, seed, device, replicas)
+    trainer.train(epochs, checkpoint, report)
 
 
 def epochs_of(checkpoint: Path) -> int:

@@ -16,13 +16,18 @@ PHASES = ("kernel", "depth")
 class PathSampler:
     """Draws candidates, options with larger gradients oftener.
 
+    Args:
+        space: whose candidates.
+        largest: `(d,)` row of the largest candidate.
+
     Reference: Lu et al. 2023 (PA&DA), section 3.2. There an option's gradient norm is that of its
     own operator's parameters; here operators share their weights, so it is the norm of the whole
     candidate's gradient, averaged over the candidates that had the option.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, largest: Genotypes) -> None:
         self._space = space
+        self._largest = np.where(largest < 0, space.n_options - 1, largest)
         shape = (len(space), int(space.n_options.max()))
         self._sums: NDArray[np.float64] = np.zeros(shape)
         self._counts: NDArray[np.float64] = np.zeros(shape)
@@ -56,7 +61,7 @@ class PathSampler:
         self._counts[active, row[active]] += 1
 
     def released(self, rows: Genotypes, progress: float) -> Genotypes:
-        """`(n, d)` rows with every decision not yet set free at its largest option.
+        """`(n, d)` rows with every decision not yet set free as in the largest candidate.
 
         Args:
             rows: valid rows.
@@ -64,13 +69,13 @@ class PathSampler:
 
         Reference: Cai et al. 2020 (Once-for-all), section 3.3, progressive shrinking.
         """
-        phase = int(progress * (len(PHASES) + 1))
+        phase = phase_of(progress)
         if phase >= len(PHASES):
             return rows
         free = PHASES[: phase + 1]
         held = [not name.endswith(free) for name in self._space.names]
-        largest = np.where(held, self._space.n_options - 1, np.where(rows < 0, 0, rows))
-        return self._space.canonical(largest.astype(np.int16))
+        filled = np.where(held, self._largest, np.where(rows < 0, 0, rows))
+        return self._space.canonical(filled.astype(np.int16))
 
     def state(self) -> dict[str, NDArray[np.float64]]:
         """What `restore` takes."""
@@ -83,6 +88,11 @@ class PathSampler:
     @property
     def _columns(self) -> range:
         return range(len(self._space))
+
+
+def phase_of(progress: float) -> int:
+    """Phase of progressive shrinking at `progress`, 0 to 1; the last one sets everything free."""
+    return min(int(progress * (len(PHASES) + 1)), len(PHASES))
 
 
 def image_probabilities(errors: NDArray[np.float64], tilt: float) -> NDArray[np.float64]:

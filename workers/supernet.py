@@ -18,17 +18,27 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.core import Candidate, ConflictError, InvalidInputError, Report, UnknownNameError
-from searchspaces import ModelFamily, Supernet
+from nas.core import (
+    Candidate,
+    ConflictError,
+    InvalidInputError,
+    Report,
+    UnknownNameError,
+    descend,
+)
+from searchspaces import Importance, ModelFamily, Supernet
 from workers.datasets import Dataset
 from workers.deployment import written_whole
 from workers.distillation import Distillation, distillation_loss, moment_loss
-from workers.sampling import PathSampler, image_probabilities
+from workers.replicas import ALONE, Replicas, float_buffers
+from workers.sampling import PHASES, PathSampler, image_probabilities, phase_of
 
 CHECKPOINT_VERSION = 1
+TAYLOR_IMAGES = 256
 CHOICES = {
     "distillation": ("none", "kl", "alpha"),
     "teacher": ("largest", "previous"),
+    "importance": ("l1", "norm", "taylor"),
     "paths": ("uniform", "importance"),
     "images": ("uniform", "importance"),
 }
@@ -51,7 +61,9 @@ class SupernetSettings:
         label_share: share of the true labels in a student's loss (EQ-Net: 0.5).
         max_dropout: dropout of the largest candidate; a smaller one has it in proportion to its
             parameters (Shangguan et al. 2023, TODM).
-        shrinking: kernels vary first, then depths, then the rest (Cai et al. 2020).
+        shrinking: kernels vary first, then depths, then the rest; channels are put in order of
+            importance before widths vary (Cai et al. 2020).
+        importance: by which channels are ordered then: `l1`, `norm` or `taylor`.
         paths: `uniform`, or `importance`: options with larger gradients oftener (Lu et al. 2023,
             PA&DA, equation 12).
         images: `uniform`, or `importance`: images with larger errors oftener (PA&DA, equation 15).
@@ -59,6 +71,7 @@ class SupernetSettings:
         kurtosis_weight: of the pull of weight kurtosis to 1.8 (EQ-Net: 0.015).
         skewness_weight: of the pull of weight skewness to 0 (EQ-Net: 1.0).
         max_gradient: norm to which gradients are clipped.
+        n_workers: processes that share every batch; more than one are tasks on Ray.
     """
 
     epochs: int = 60
@@ -71,16 +84,18 @@ class SupernetSettings:
     label_share: float = 0.5
     max_dropout: float = 0.1
     shrinking: bool = False
+    importance: Importance = "l1"
     paths: Literal["uniform", "importance"] = "uniform"
     images: Literal["uniform", "importance"] = "uniform"
     float_share: float = 0.5
     kurtosis_weight: float = 0.0
     skewness_weight: float = 0.0
     max_gradient: float = 1.0
+    n_workers: int = 1
 
     def __post_init__(self) -> None:
         shares = ("label_share", "max_dropout", "float_share")
-        counts = {"epochs": 1, "batch_size": 2, "n_random": 0}
+        counts = {"epochs": 1, "batch_size": 2, "n_random": 0, "n_workers": 1}
         for name, least in counts.items():
             _require(name, getattr(self, name), least, 1_000_000)
         for name in shares:
@@ -131,6 +146,7 @@ class SupernetTrainer:
         settings: how.
         seed: of everything random.
         device: where; mixed precision on CUDA.
+        replicas: this process among those that train together.
     """
 
     def __init__(
@@ -140,6 +156,7 @@ class SupernetTrainer:
         settings: SupernetSettings,
         seed: int,
         device: str = "cpu",
+        replicas: Replicas = ALONE,
     ) -> None:
         torch.manual_seed(seed)
         self.supernet: Supernet = family.supernet().to(device)
@@ -151,12 +168,14 @@ class SupernetTrainer:
         self._data_digest = data.digest
         self._x = torch.from_numpy(data.x_train).to(device)
         self._y = torch.from_numpy(data.y_train).to(device)
+        self._replicas = replicas
         self._errors: NDArray[np.float64] = np.ones(len(self._y))
-        self._paths = PathSampler(family.space)
-        largest = family.space.n_options[None] - 1
-        self._largest = family.space.candidate(largest[0])
-        self._smallest = family.space.candidate(np.zeros_like(largest[0]))
-        self._max_params = float(family.costs(family.space.canonical(largest))["params"][0])
+        space = family.space
+        largest = descend(space, lambda rows: -family.costs(rows)["bit_ops"])
+        self._largest = space.candidate(largest)
+        self._smallest = space.candidate(descend(space, lambda rows: family.costs(rows)["bit_ops"]))
+        self._paths = PathSampler(space, largest)
+        self._max_params = float(family.costs(largest[None])["params"][0])
         self._optimizer = torch.optim.AdamW(
             _groups(self.supernet, settings.weight_decay), settings.learning_rate
         )
@@ -169,6 +188,7 @@ class SupernetTrainer:
         """
         if checkpoint is not None and checkpoint.is_file():
             self.load(checkpoint)
+        self._replicas.wait()
         while self.epoch < min(until, self._settings.epochs):
             found = self._train_epoch()
             self.epoch += 1
@@ -176,7 +196,7 @@ class SupernetTrainer:
                 f"supernet epoch {self.epoch} of {self._settings.epochs}: largest "
                 f"{found.largest_loss:.3f}, students {found.student_loss:.3f}"
             )
-            if checkpoint is not None:
+            if checkpoint is not None and self._replicas.rank == 0:
                 self.save(checkpoint)
 
     def save(self, path: Path) -> None:
@@ -224,8 +244,11 @@ class SupernetTrainer:
         settings, share = self._settings, self.epoch / self._settings.epochs
         rng = np.random.default_rng((self._seed, self.epoch))
         torch.manual_seed(int(rng.integers(2**31)))
+        if settings.shrinking and self._frees_widths():
+            self._sort_channels()
         batches = list(self._batches(rng, share))
         self.supernet.train()
+        self._seen = np.full(len(self._y), np.nan)
         losses = []
         for i, index in enumerate(batches):
             step = self.epoch * len(batches) + i
@@ -234,6 +257,9 @@ class SupernetTrainer:
                 group["lr"] = rate
             losses.append(self._step(index, self._candidates(rng, share), share))
         self.supernet.eval()
+        self._replicas.average(float_buffers(self.supernet))
+        known = ~np.isnan(self._seen)
+        self._errors = self._replicas.merged(self._seen, known, self._errors)
         mean = np.mean(losses, axis=0)
         return EpochReport(self.epoch, float(mean[0]), float(mean[1]))
 
@@ -245,6 +271,22 @@ class SupernetTrainer:
             order = rng.choice(n, n, p=image_probabilities(self._errors, share))
         for start in range(0, n - min(size, n) + 1, size):
             yield order[start : start + size]
+
+    def _frees_widths(self) -> bool:
+        """Whether this epoch is the first in which widths vary."""
+        n = self._settings.epochs
+        return phase_of(self.epoch / n) == len(PHASES) > phase_of((self.epoch - 1) / n)
+
+    def _sort_channels(self) -> None:
+        """Order channels by importance; moments of the optimizer belong to the old order."""
+        self.supernet.zero_grad(set_to_none=True)
+        if self._settings.importance == "taylor":
+            index = np.arange(min(len(self._y), TAYLOR_IMAGES))
+            self.supernet.train()
+            logits = self._logits(self._x[index], self._largest, quantized=False)
+            F.cross_entropy(logits, self._y[index]).backward()
+        self.supernet.sort_channels(self._settings.importance)
+        self._optimizer.state.clear()
 
     def _candidates(self, rng: np.random.Generator, share: float) -> list[Candidate]:
         """Candidates of one step, teachers before their students."""
@@ -266,7 +308,8 @@ class SupernetTrainer:
         self, index: NDArray[np.int64], candidates: Sequence[Candidate], share: float
     ) -> tuple[float, float]:
         """One update; returns the largest candidate's loss and the students' mean loss."""
-        settings = self._settings
+        settings, replicas = self._settings, self._replicas
+        index = replicas.part(index)
         x, y = self._x[index], self._y[index]
         quantized = share >= settings.float_share
         self._optimizer.zero_grad(set_to_none=True)
@@ -288,9 +331,12 @@ class SupernetTrainer:
             if i == 0:
                 self._note_errors(index, logits, y)
             if before is not None:
-                self._paths.observe(self._family.space.row(candidate), self._change(before))
+                change = replicas.mean(self._change(before))
+                self._paths.observe(self._family.space.row(candidate), change)
             if teacher is None or settings.teacher == "previous":
                 teacher = logits.detach()
+        gradients = [p.grad for p in self.supernet.parameters() if p.grad is not None]
+        replicas.average(gradients)
         norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.max_gradient)
         if torch.isfinite(norm):  # one step that overflowed must not spoil the weights
             self._optimizer.step()
@@ -309,7 +355,7 @@ class SupernetTrainer:
     def _note_errors(self, index: NDArray[np.int64], logits: Tensor, y: Tensor) -> None:
         """Keep each image's EL2N score: the norm of softmax minus one-hot (Paul et al. 2021)."""
         wrong = logits.detach().softmax(1) - F.one_hot(y, logits.shape[1])
-        self._errors[index] = wrong.norm(dim=1).double().cpu().numpy()
+        self._seen[index] = wrong.norm(dim=1).double().cpu().numpy()
 
     def _measures_paths(self, i: int) -> bool:
         random = i > 0 or self._settings.n_random == 0

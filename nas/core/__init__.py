@@ -5,6 +5,7 @@ Needs numpy and moocore only, so that an edge device, a notebook and the server 
 
 from nas.core.candidate import Candidate, Genotypes, Value
 from nas.core.decision import Condition, Decision
+from nas.core.descent import descend
 from nas.core.errors import (
     ConflictError,
     EvaluationError,
@@ -97,4 +98,5 @@ __all__ = [
     "hypervolume",
     "non_dominated",
     "reference_point",
+    "descend",
 ]

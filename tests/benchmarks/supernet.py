@@ -114,7 +114,7 @@ def drawn(n: int) -> list[Candidate]:
 def alone(candidate: Candidate, seed: int) -> float:
     """Validation accuracy of a stand-alone training."""
     family, data = problem()
-    settings = EvaluationSettings(epochs=20, finetune_epochs=4, qat_epochs=8, n_runs=30, seed=seed)
+    settings = EvaluationSettings(epochs=20, finetune_epochs=4, qat_epochs=24, n_runs=30, seed=seed)
     with TemporaryDirectory() as folder:
         evaluator = CandidateEvaluator(family, data, Path(folder), settings)
         found = evaluator.evaluate(candidate, Fidelity.TRAINED, lambda _: None)

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from supernet import RECIPE, problem, score, trained_supernet
 
-from nas.core import Genotypes
-from predictors.encoders import with_costs
+from nas.core import Genotypes, Predictor
+from predictors.encoders import Features, with_costs
 from predictors.gbdt import GradientBoostedTrees
 from predictors.neural import NeuralEnsemble
 from predictors.transfer import TransferredTrees
@@ -71,8 +72,9 @@ def measured(seed: int) -> dict[str, dict[int, float]]:
     test, learn = rows[:N_TEST], rows[N_TEST:]
     free = space.sample(2000, rng)
     statistics = np.log(np.stack([family.costs(free)[name] for name in STATISTICS], axis=1))
-    makers: dict[str, Callable[[], GradientBoostedTrees | TransferredTrees | NeuralEnsemble]] = {
+    makers: dict[str, Callable[[], Predictor]] = {
         "trees from scratch": lambda: GradientBoostedTrees(seed=seed),
+        "trees, pooled": lambda: Pooled(features(floats), many, seed),
         "trees, residual": lambda: TransferredTrees("residual", seed).pretrain(
             features(floats), many
         ),
@@ -97,6 +99,18 @@ def measured(seed: int) -> dict[str, dict[int, float]]:
             predicted = fitted.predict(features(test)).mean[:, 0]
             found[name][n] = kendall_tau(predicted, quantized[:N_TEST, 0])
     return found
+
+
+class Pooled(GradientBoostedTrees):
+    """Trees fitted to float and quantized scores as one table."""
+
+    def __init__(self, x: Features, y: Columns, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._float = x, y
+
+    def fit(self, x: Features, y: Columns) -> Self:
+        """Learn from both."""
+        return super().fit(np.concatenate([self._float[0], x]), np.concatenate([self._float[1], y]))
 
 
 def _float_options(names: tuple[str, ...]) -> dict[str, list[int]]:

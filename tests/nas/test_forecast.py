@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import nas
-from nas.core import InfeasibleError, SearchSpace
-from nas.forecast import check_feasible, cost_range, descend, preview
+from nas.core import InfeasibleError, SearchSpace, descend
+from nas.forecast import check_feasible, cost_range, preview
 from nas.problem import Problem
 from nas.spec import JobSpec
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import searchspaces
 from nas.core import EvaluationError, Fidelity, InvalidInputError
@@ -133,3 +134,33 @@ def test_scoring_before_training_and_other_methods_fail_clearly(
 def test_bad_settings_name_the_setting(options: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidInputError, match=field):
         SupernetSettings.parse(options)
+
+
+def test_several_workers_on_ray_train_one_supernet_and_go_on_where_they_stopped(
+    ray_cluster: None, digits: Dataset, tmp_path: Path
+) -> None:
+    import ray
+
+    made = evaluator(digits, tmp_path)
+    pair = replace(made, settings=replace(FEW, n_workers=2))
+    train = ray.remote(lambda e, epochs: e.train_shared(METHOD, epochs, quiet))
+    ray.get(train.remote(pair, 4))
+    assert epochs_of(pair.checkpoint) == 4
+    ray.get(train.remote(pair, 12))
+    assert epochs_of(pair.checkpoint) == 12
+    whole = replace(pair, folder=tmp_path / "whole")
+    ray.get(train.remote(whole, 12))
+    one, other = (load_file(e.checkpoint) for e in (pair, whole))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    space = made.trained.family.space
+    rows = space.sample(6, np.random.default_rng(2))
+    scores = [pair.evaluate(space.candidate(r), Fidelity.INHERITED, quiet) for r in rows]
+    assert np.median([s.metrics["accuracy"] for s in scores]) > 0.5
+
+
+def test_more_workers_than_cpus_are_refused(
+    ray_cluster: None, digits: Dataset, tmp_path: Path
+) -> None:
+    many = replace(evaluator(digits, tmp_path), settings=replace(FEW, n_workers=99))
+    with pytest.raises(EvaluationError, match="only 2 CPUs"):
+        many.train_shared(METHOD, 1, quiet)

@@ -43,6 +43,7 @@ SWITCHES = {
     "progressive guidance": replace(FEW, teacher="previous"),
     "no distillation": replace(FEW, distillation="none"),
     "shrinking": replace(FEW, shrinking=True, float_share=0.0),
+    "taylor": replace(FEW, shrinking=True, importance="taylor"),
     "importance": replace(FEW, paths="importance", images="importance"),
     "moments": replace(FEW, kurtosis_weight=0.015, skewness_weight=1.0),
 }
@@ -128,7 +129,7 @@ def test_the_moment_loss_moves_weights_towards_the_uniform(
 
 def test_paths_follow_gradients_as_far_as_the_tilt_says() -> None:
     space = searchspaces.family("mobilenet", (1, 8, 8), 10, SMALL).space
-    sampler = PathSampler(space)
+    sampler = PathSampler(space, space.n_options - 1)
     rng = np.random.default_rng(0)
     for row in space.sample(4000, rng):
         sampler.observe(row, 3.0 if row[0] == 1 else 1.0)
@@ -142,7 +143,8 @@ def test_paths_follow_gradients_as_far_as_the_tilt_says() -> None:
 
 def test_shrinking_frees_kernels_then_depths_then_all() -> None:
     space = searchspaces.family("mobilenet", (1, 8, 8), 10, {"n_stages": 2}).space
-    sampler, rows = PathSampler(space), space.sample(200, np.random.default_rng(0))
+    sampler = PathSampler(space, space.n_options - 1)
+    rows = space.sample(200, np.random.default_rng(0))
     seen = [
         {
             name
