@@ -73,7 +73,7 @@ def search(
             "seed": seed,
         }
     )
-    problem = jobs.checked(spec)
+    problem = jobs.checked(spec, executor)
     workspace = jobs.Workspace.open(home)
     job = jobs.submit(workspace, problem)
     with console.progress(spec, enabled=progress) as listen:

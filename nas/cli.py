@@ -101,27 +101,26 @@ def search(
     if resume is not None:
         runner.resume(resume, home, store)
         return
-    problem = jobs.checked(
-        JobSpec.parse(
-            {
-                "name": name,
-                "data": data,
-                "data_limit": data_limit,
-                "space": {"name": space, "options": _options("space-option", space_option)},
-                "strategy": {
-                    "name": strategy,
-                    "options": _options("strategy-option", strategy_option),
-                },
-                "objectives": objective or DEFAULT_OBJECTIVES,
-                "constraints": constraint or (),
-                "devices": device or DEVICES,
-                "budget": {"trials": trials, "finalists": finalists},
-                "training": _options("training", training),
-                "supernet": None if supernet is None else _options("supernet", supernet),
-                "seed": seed,
-            }
-        )
+    spec = JobSpec.parse(
+        {
+            "name": name,
+            "data": data,
+            "data_limit": data_limit,
+            "space": {"name": space, "options": _options("space-option", space_option)},
+            "strategy": {
+                "name": strategy,
+                "options": _options("strategy-option", strategy_option),
+            },
+            "objectives": objective or DEFAULT_OBJECTIVES,
+            "constraints": constraint or (),
+            "devices": device or DEVICES,
+            "budget": {"trials": trials, "finalists": finalists},
+            "training": _options("training", training),
+            "supernet": None if supernet is None else _options("supernet", supernet),
+            "seed": seed,
+        }
     )
+    problem = jobs.checked(spec, runner.executor)
     workspace = jobs.Workspace.open(home, store)
     runner.run(workspace, jobs.submit(workspace, problem), problem, store)
 
@@ -324,7 +323,7 @@ class _Runner:
     ) -> None:
         if executor not in ("ray", "local"):
             raise InvalidInputError("executor", executor, "ray or local")
-        self._executor: jobs.ExecutorName = "local" if executor == "local" else "ray"
+        self.executor: jobs.ExecutorName = "local" if executor == "local" else "ray"
         self._workers = _checked_workers(workers)
         self._address = address
         self._as_json = as_json
@@ -344,7 +343,7 @@ class _Runner:
         try:
             with console.progress(problem.spec) as listen:
                 found = jobs.run(
-                    workspace, job, problem, self._executor, self._workers, self._address, listen
+                    workspace, job, problem, self.executor, self._workers, self._address, listen
                 )
         except KeyboardInterrupt:
             again = f"nas resume {job.job_id} --home {home}" + (

@@ -66,13 +66,18 @@ class Workspace:
         return Front.of(job, JobSpec.parse(job.spec).goals, trials, self.folder(job))
 
 
-def checked(spec: JobSpec) -> Problem:
+def checked(spec: JobSpec, executor: ExecutorName = "ray") -> Problem:
     """The problem of a specification, checked through and through; nothing is written.
+
+    Args:
+        spec: what is wanted.
+        executor: on which it will run.
 
     Raises:
         InvalidInputError: anything that would go wrong later and can be known now.
     """
     problem = Problem.load(spec)
+    _require_ray(problem, executor)
     check_feasible(problem)
     return problem
 

@@ -170,6 +170,7 @@ class SupernetTrainer:
         self._y = torch.from_numpy(data.y_train).to(device)
         self._replicas = replicas
         self._errors: NDArray[np.float64] = np.ones(len(self._y))
+        self._seen: NDArray[np.float64] = np.full(len(self._y), np.nan)
         space = family.space
         largest = descend(space, lambda rows: -family.costs(rows)["bit_ops"])
         self._largest = space.candidate(largest)

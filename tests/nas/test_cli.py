@@ -102,6 +102,7 @@ def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None
         (["--objective", "test_accuracy"], "use accuracy"),
         (["--trials", "-1"], "budget.trials"),
         (["--supernet", "epochs=-3"], "supernet.epochs"),
+        (["--supernet", "n_workers=2"], "1, or the ray executor"),
         (["--device", "phone"], "devices: 'phone' is not usable"),
         (["--constraint", "weight_bytes<=10"], "nearest feasible bound is"),
         (["--constraint", "latency_ms<=0.000001"], "cheapest network takes"),
