@@ -148,7 +148,7 @@ def pipeline(bench: Bench, n_scores: int) -> Scored:
     scored = bench.search(whole.narrowed({**unpruned, **floats}), third)
     front = sorted(best(scored), key=lambda s: s.size)
     places = np.linspace(0, len(front) - 1, N_ARCHITECTURES).round().astype(int)
-    for place in places:
+    for i, place in enumerate(places):
         fixed = {k: [v] for k, v in front[place].values.items() if not k.endswith(COMPRESSION)}
         pruned = bench.search(whole.narrowed({**fixed, **floats}), third // N_ARCHITECTURES)
         within = front[place].error + TOLERANCE
@@ -156,7 +156,8 @@ def pipeline(bench: Bench, n_scores: int) -> Scored:
         kept = (smallest or front[place]).values
         fixed |= {k: [v] for k, v in kept.items() if k.endswith("keep")}
         scored += pruned
-        scored += bench.search(whole.narrowed(fixed), third // N_ARCHITECTURES)
+        left = (n_scores - len(scored)) // (N_ARCHITECTURES - i)  # what small steps did not use
+        scored += bench.search(whole.narrowed(fixed), left)
     return scored
 
 
