@@ -94,9 +94,9 @@ __all__ = [
     "UnknownNameError",
     "Value",
     "WorkerLostError",
+    "descend",
     "front_of",
     "hypervolume",
     "non_dominated",
     "reference_point",
-    "descend",
 ]
