@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,10 @@ def test_a_stopped_search_resumes_to_the_same_candidates(tmp_path: Path) -> None
     whole = nas("search", *arguments, "--home", "whole", "--json", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-m", "nas", "search", *arguments, "--home", "cut"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored in background jobs
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    )
     job = wait_for_completed(tmp_path / "cut" / "nas.db", 1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
