@@ -47,7 +47,7 @@ def search(
         finalists: candidates fine-tuned, exported and measured at the end.
         training: epochs and timed runs; see `nas.spec.TrainingSpec`.
         supernet: score candidates by shared weights instead of training each; `{}` for the
-            default settings, see `workers.supernet.SupernetSettings`.
+            default settings, see `workers.supernet_settings.SupernetSettings`.
         seed: of everything random.
         name: of the job, for people.
         home: folder for the database and the models.

@@ -36,7 +36,8 @@ from predictors.gbdt import GradientBoostedTrees
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import LATENCY_METRICS, METHOD, SupernetEvaluator
-from workers.supernet import SupernetSettings, training_digest
+from workers.supernet import training_digest
+from workers.supernet_settings import SupernetSettings
 
 N_PIECES = 10
 """Tasks into which the training of a supernet is cut."""

@@ -80,8 +80,8 @@ class JobSpec(_Part):
         objectives: text forms, for example `accuracy:max`.
         constraints: text forms, for example `weight_bytes<=20000`.
         devices: where latency is measured.
-        supernet: settings of `workers.supernet.SupernetSettings`, `{}` for the defaults: candidates
-            are scored by shared weights; None trains each by itself.
+        supernet: fields of `workers.supernet_settings.SupernetSettings`, `{}` for the defaults:
+            candidates are scored by shared weights; None trains each by itself.
         seed: of everything random.
     """
 

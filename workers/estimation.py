@@ -20,7 +20,8 @@ from workers.evaluation import EvaluationSettings
 from workers.inherited import N_CALIBRATION
 from workers.profiling import OnnxRuntimeProfiler
 from workers.quantizing import calibrate
-from workers.supernet import SupernetSettings, SupernetTrainer
+from workers.supernet import SupernetTrainer
+from workers.supernet_settings import SupernetSettings
 from workers.training import TrainingSettings, accuracy, train
 
 N_IMAGES = 256

@@ -29,7 +29,8 @@ from workers.deployment import export_onnx
 from workers.evaluation import COMPUTED, CandidateEvaluator
 from workers.profiling import OnnxRuntimeProfiler
 from workers.replicas import Replicas, train_together
-from workers.supernet import SupernetSettings, SupernetTrainer, training_digest
+from workers.supernet import SupernetTrainer, training_digest
+from workers.supernet_settings import SupernetSettings
 from workers.training import accuracy
 
 METHOD = "supernet"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,108 +20,19 @@ from torch.nn import functional as F
 from nas.core import (
     Candidate,
     ConflictError,
-    InvalidInputError,
     Report,
-    UnknownNameError,
     descend,
 )
-from searchspaces import Importance, ModelFamily, Supernet
+from searchspaces import ModelFamily, Supernet
 from workers.datasets import Dataset
 from workers.deployment import written_whole
-from workers.distillation import Distillation, distillation_loss, moment_loss
+from workers.distillation import distillation_loss, moment_loss
 from workers.replicas import ALONE, Replicas, float_buffers
 from workers.sampling import PHASES, PathSampler, image_probabilities, phase_of
+from workers.supernet_settings import SupernetSettings
 
 CHECKPOINT_VERSION = 1
 TAYLOR_IMAGES = 256
-CHOICES = {
-    "distillation": ("none", "kl", "alpha"),
-    "teacher": ("largest", "previous"),
-    "importance": ("l1", "norm", "taylor"),
-    "paths": ("uniform", "importance"),
-    "images": ("uniform", "importance"),
-}
-
-
-@dataclass(frozen=True)
-class SupernetSettings:
-    """How shared weights are trained. Defaults are the recipe; each switch stands alone.
-
-    Attributes:
-        epochs: passes over the data in all.
-        batch_size: images a step.
-        learning_rate: peak; a linear warm-up over a tenth of the steps, then a cosine to zero.
-        weight_decay: of AdamW, on convolution and linear weights.
-        n_random: random candidates a step beside largest and smallest (Yu and Huang 2019,
-            sandwich rule: 2); 0 trains one uniform candidate a step (Guo et al. 2020, SPOS).
-        distillation: `none`, `kl`, or `alpha`, how smaller candidates learn from their teacher.
-        teacher: `largest` (in-place distillation), or `previous`: largest, random, smallest, each
-            from the one before (Xu et al. 2023, EQ-Net, progressive guidance).
-        label_share: share of the true labels in a student's loss (EQ-Net: 0.5).
-        max_dropout: dropout of the largest candidate; a smaller one has it in proportion to its
-            parameters (Shangguan et al. 2023, TODM).
-        shrinking: kernels vary first, then depths, then the rest; channels are put in order of
-            importance before widths vary (Cai et al. 2020).
-        importance: by which channels are ordered then: `l1`, `norm` or `taylor`.
-        paths: `uniform`, or `importance`: options with larger gradients oftener (Lu et al. 2023,
-            PA&DA, equation 12).
-        images: `uniform`, or `importance`: images with larger errors oftener (PA&DA, equation 15).
-        float_share: share of the epochs before bits are in the loop.
-        kurtosis_weight: of the pull of weight kurtosis to 1.8 (EQ-Net: 0.015).
-        skewness_weight: of the pull of weight skewness to 0 (EQ-Net: 1.0).
-        max_gradient: norm to which gradients are clipped.
-        n_workers: processes that share every batch; more than one are tasks on Ray.
-    """
-
-    epochs: int = 60
-    batch_size: int = 64
-    learning_rate: float = 5e-3
-    weight_decay: float = 1e-3
-    n_random: int = 2
-    distillation: Distillation = "kl"
-    teacher: Literal["largest", "previous"] = "largest"
-    label_share: float = 0.5
-    max_dropout: float = 0.1
-    shrinking: bool = False
-    importance: Importance = "l1"
-    paths: Literal["uniform", "importance"] = "uniform"
-    images: Literal["uniform", "importance"] = "uniform"
-    float_share: float = 0.5
-    kurtosis_weight: float = 0.0
-    skewness_weight: float = 0.0
-    max_gradient: float = 1.0
-    n_workers: int = 1
-
-    def __post_init__(self) -> None:
-        shares = ("label_share", "max_dropout", "float_share")
-        counts = {"epochs": 1, "batch_size": 2, "n_random": 0, "n_workers": 1}
-        for name, least in counts.items():
-            _require(name, getattr(self, name), least, 1_000_000)
-        for name in shares:
-            _require(name, getattr(self, name), 0.0, 1.0)
-        for name in ("weight_decay", "kurtosis_weight", "skewness_weight"):
-            _require(name, getattr(self, name), 0.0, 1e6)
-        for name in ("learning_rate", "max_gradient"):
-            _require(name, getattr(self, name), 1e-9, 1e6)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UnknownNameError(f"supernet.{name}", getattr(self, name), known)
-
-    @classmethod
-    def parse(cls, options: Mapping[str, object]) -> SupernetSettings:
-        """Read settings from JSON.
-
-        Raises:
-            InvalidInputError: a setting that does not exist, or a value it cannot have.
-        """
-        known = {f.name: type(f.default) for f in fields(cls)}
-        for name, value in options.items():
-            if name not in known:
-                raise UnknownNameError("supernet", name, known)
-            kinds = (int, float) if known[name] is float else (known[name],)
-            if not isinstance(value, kinds) or isinstance(value, bool) != (known[name] is bool):
-                raise InvalidInputError(f"supernet.{name}", value, f"a {known[name].__name__}")
-        return cls(**options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -400,11 +310,6 @@ def learning_rate(settings: SupernetSettings, progress: float) -> float:
     if progress < 0.1:
         return settings.learning_rate * (0.1 + 9 * progress)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
-
-
-def _require(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInputError(f"supernet.{name}", value, f"from {least:g} to {most:g}")
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:

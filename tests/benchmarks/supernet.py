@@ -27,7 +27,8 @@ import searchspaces
 from nas.core import Candidate, Fidelity
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
-from workers.supernet import SupernetSettings, SupernetTrainer, training_digest
+from workers.supernet import SupernetTrainer, training_digest
+from workers.supernet_settings import SupernetSettings
 from workers.training import TrainingSettings, accuracy, train
 
 SPACE = {

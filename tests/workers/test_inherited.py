@@ -13,7 +13,7 @@ from nas.core import EvaluationError, Fidelity, InvalidInputError
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import METHOD, SupernetEvaluator, epochs_of
-from workers.supernet import SupernetSettings
+from workers.supernet_settings import SupernetSettings
 
 SPACE = {"n_stages": 2, "depths": [1, 2], "widths": [[8, 16], [8, 24]]}
 FEW = SupernetSettings(epochs=12, batch_size=32, n_random=1)

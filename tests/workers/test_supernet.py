@@ -13,7 +13,8 @@ from nas.core import ConflictError
 from workers.datasets import Dataset, load_dataset
 from workers.distillation import distillation_loss, moment_loss, moments
 from workers.sampling import PathSampler, image_probabilities
-from workers.supernet import SupernetSettings, SupernetTrainer, learning_rate
+from workers.supernet import SupernetTrainer, learning_rate
+from workers.supernet_settings import SupernetSettings
 
 SMALL = {"n_stages": 1, "widths": [[8, 16]], "depths": [1, 2], "keep": [0.5, 1.0]}
 FEW = SupernetSettings(epochs=4, batch_size=128, n_random=1)
