@@ -136,16 +136,15 @@ class ElasticMobileNet(Supernet):
     def calibrate(self, x: Tensor) -> None:
         """Refresh the statistics of the active candidate from `x (B, C, H, W)`; ends in evaluation.
 
-        A float pass sets batch norms; where anything is quantized, a second one sets activation
-        ranges and corrects the biases for what rounding shifts.
+        One pass sets batch norms; where anything is quantized, it sets activation ranges on the
+        way, so that every norm sees the rounded values it will get, and corrects biases and spreads
+        for what rounding its own weights changes.
 
         Reference: Yu and Huang 2019, section 3.1; Nagel et al. 2019 (DFQ), section 4.2.
         """
         self.eval()
-        passes = [Calibration.NORMS]
-        if self._is_quantized:
-            passes.append(Calibration.GRIDS)
-        for calibration in (*passes, Calibration.OFF):
+        kind = Calibration.GRIDS if self._is_quantized else Calibration.NORMS
+        for calibration in (kind, Calibration.OFF):
             for module in self.modules():
                 if isinstance(
                     module, (ElasticConvUnit, ElasticLinearUnit, ElasticActivationQuantizer)

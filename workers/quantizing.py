@@ -13,7 +13,7 @@ from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm
 
 N_CALIBRATION = 512
 FINETUNE_RATE = 2e-3
-QAT_RATE = 1e-3
+QAT_RATE = 1e-2
 
 
 def prune_and_finetune(

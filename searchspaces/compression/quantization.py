@@ -151,8 +151,10 @@ class _NewQuantizers:
 
     def weight(self, unit: nn.Module, bits: StageBits) -> None:
         assert isinstance(unit, (ConvUnit, LinearUnit))
-        grid = bits.grid
+        grid, layer = bits.grid, _layer_of(unit)
         unit.weight_quantizer = None if grid is None else WeightQuantizer(grid)
+        if unit.weight_quantizer is not None and layer is not None:
+            unit.weight_quantizer.fit(layer.weight)
 
     def activation(self, owner: nn.Module, name: str, bits: StageBits) -> None:
         width = bits.activation

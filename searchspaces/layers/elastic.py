@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from searchspaces.layers.quantizers import (
     FLOAT_BITS,
+    TYPICAL_SHARES,
     ActivationQuantizer,
     WeightGrid,
     WeightQuantizer,
@@ -26,6 +27,11 @@ from searchspaces.layers.sparsity import Sparsity
 from searchspaces.layers.units import ConvUnit, LinearUnit
 
 MIN_RATIO = 1e-3
+MAX_EXCESS = 16.0
+"""Of a variance over what it should be, that calibration makes up for."""
+
+RANGE_IMAGES = 64
+"""Images whose range an activation's grid spans, in training and in calibration."""
 
 
 class Calibration(Enum):
@@ -36,7 +42,7 @@ class Calibration(Enum):
     NORMS = "norms"
     """Float pass: batch-norm statistics become those of this batch."""
     GRIDS = "grids"
-    """Quantized pass: activation ranges and folded biases become those of this batch."""
+    """Quantized pass: norms, activation ranges and folded biases become those of this batch."""
 
 
 class ElasticActivationQuantizer(nn.Module):
@@ -59,7 +65,9 @@ class ElasticActivationQuantizer(nn.Module):
         self.bits = FLOAT_BITS
         self.symmetric = False
         self.calibration = Calibration.OFF
-        self.clips = nn.ParameterDict({str(bits): torch.ones(()) for bits in range(2, 9)})
+        self.clips = nn.ParameterDict(
+            {str(bits): torch.tensor(share) for bits, share in TYPICAL_SHARES.items()}
+        )
         self.register_buffer("low", torch.zeros(()), persistent=False)
         self.register_buffer("high", torch.zeros(()), persistent=False)
 
@@ -71,7 +79,7 @@ class ElasticActivationQuantizer(nn.Module):
         clip = self.clips[str(self.bits)]
         if self.training or self.calibration is Calibration.GRIDS:
             with torch.no_grad():
-                self.low, self.high = x.amin().clamp_max(0), x.amax().clamp_min(0)
+                self.low, self.high = mean_range(x)
         return quantize_activation(x, self.low, self.high, clip, codes)
 
     def extract(self) -> ActivationQuantizer | None:
@@ -86,16 +94,28 @@ class ElasticActivationQuantizer(nn.Module):
         return plain
 
 
+def mean_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`()` least and largest value, and 0 between, in the mean over pieces of 64 images.
+
+    The range of a few hundred images is wider than that of a training batch; with 2 bits, steps
+    that much wider than those trained with leave nothing of an activation.
+    """
+    pieces = [(piece.amin(), piece.amax()) for piece in x.split(RANGE_IMAGES)]
+    low = torch.stack([low for low, _ in pieces]).mean()
+    high = torch.stack([high for _, high in pieces]).mean()
+    return low.clamp_max(0), high.clamp_min(0)
+
+
 class _ElasticWeightSteps(nn.Module):
     """Learned step factors per width, granularity and symmetry, and the grid in use."""
 
     def __init__(self) -> None:
         super().__init__()
         self.grid: WeightGrid | None = None
-        names = [
-            f"{bits}_{kind}" for bits in range(2, 9) for kind in ("channel", "tensor", "asymmetric")
-        ]
-        self.factors = nn.ParameterDict({name: torch.ones(()) for name in names})
+        kinds = ("channel", "tensor", "asymmetric")
+        self.factors = nn.ParameterDict(
+            {f"{b}_{k}": torch.tensor(s) for b, s in TYPICAL_SHARES.items() for k in kinds}
+        )
 
     @property
     def factor(self) -> Tensor:
@@ -252,6 +272,8 @@ class ElasticConvUnit(nn.Module):
 
     def _folded(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         """The convolution with its norm folded in, step by step as a plain unit folds it."""
+        if self.calibration is Calibration.GRIDS:
+            self._refresh(x, weight, norm)
         mean, var, scale, shift = self._statistics(norm)
         spread = torch.rsqrt(var + norm.eps)
         folded = self.weight_quantizer(weight * (scale * spread).reshape(-1, 1, 1, 1))
@@ -261,6 +283,26 @@ class ElasticConvUnit(nn.Module):
         elif self.calibration is Calibration.GRIDS:
             bias.copy_(shift - self._convolved(x, folded, None).mean((0, 2, 3)))
         return self._convolved(x, folded, bias)
+
+    @torch.no_grad()
+    def _refresh(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> None:
+        """Set the norm's statistics so that what leaves the unit has mean and spread of a norm.
+
+        `x` is rounded already, and rounding the weight changes the spread once more: with 2 bits
+        by half and more, layer upon layer.
+        """
+        mean, var, scale, _ = self._statistics(norm)
+        y = self._convolved(x, weight, None)
+        mean.copy_(y.mean((0, 2, 3)))
+        var.copy_(y.var((0, 2, 3), correction=0))
+        if self.weight_quantizer.grid is None:
+            return
+        folded = self.weight_quantizer(
+            weight * (scale * torch.rsqrt(var + norm.eps)).reshape(-1, 1, 1, 1)
+        )
+        found = self._convolved(x, folded, None).var((0, 2, 3), correction=0)
+        excess = (found / scale.square().clamp_min(MIN_RATIO**2)).clamp(1 / MAX_EXCESS, MAX_EXCESS)
+        var.copy_(((var + norm.eps) * excess - norm.eps).clamp_min(0.0))
 
 
 class ElasticLinearUnit(nn.Module):

@@ -10,6 +10,7 @@ from torch import nn
 import searchspaces
 from searchspaces.counting import count
 from searchspaces.elastic import ElasticMobileNet
+from searchspaces.layers import ActivationQuantizer, ElasticConvUnit, WeightGrid, WeightQuantizer
 
 EVERYTHING = {
     "n_stages": 2,
@@ -133,3 +134,55 @@ def test_calibration_repairs_what_shared_statistics_break() -> None:
         y = hidden.norm(hidden.conv(plain.stem(x)))  # type: ignore[operator]
     gain = hidden.norm.weight.abs()  # type: ignore[union-attr]
     torch.testing.assert_close(y.std((0, 2, 3)), gain, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_norms_of_few_bits_are_calibrated_on_rounded_values(bits: int) -> None:
+    """What leaves a unit has the spread its norm promises, however many layers were rounded."""
+    narrow = {**EVERYTHING, "weight_bits": [bits], "activation_bits": [bits], "sparsity": ["dense"]}
+    family = searchspaces.family("mobilenet", (1, 16, 16), 5, narrow)
+    torch.manual_seed(0)
+    supernet = family.supernet()
+    row = family.space.sample(200, np.random.default_rng(0))
+    deepest = row[family.costs(row)["macs"].argmax()]
+    supernet.activate(family.space.candidate(deepest))
+    x = torch.randn(64, 1, 16, 16)
+    supernet.calibrate(x)
+    spreads: list[float] = []
+
+    def measure(unit: ElasticConvUnit, args: tuple[torch.Tensor], out: torch.Tensor) -> None:
+        if unit.norm is not None and unit.activation is None and unit.output_quantizer.bits < 32:
+            spreads.append(float(out.std(dim=(0, 2, 3)).median()))
+
+    for module in supernet.modules():
+        if isinstance(module, ElasticConvUnit):
+            module.register_forward_hook(measure)
+    with torch.no_grad():
+        supernet(x)
+    assert len(spreads) >= 4
+    assert all(0.5 < spread < 1.6 for spread in spreads), spreads
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_new_quantizer_loses_no_more_than_the_widest_value_does(
+    bits: int, per_channel: bool
+) -> None:
+    torch.manual_seed(bits)
+    weight = torch.randn(16, 8, 3, 3)
+    quantizer = WeightQuantizer(WeightGrid(bits, per_channel))
+    widest = (quantizer(weight) - weight).square().mean()
+    quantizer.fit(weight)
+    fitted = (quantizer(weight) - weight).square().mean()
+    assert fitted <= widest
+    if bits == 2:
+        assert fitted < 0.5 * widest
+    watching = ActivationQuantizer(bits)
+    watching(weight.relu())
+    share = float(watching.clip.detach())
+    watching.observing = False
+    with torch.no_grad():
+        found = (watching(weight.relu()) - weight.relu()).square().mean()
+        watching.clip.fill_(1.0)
+        assert found <= (watching(weight.relu()) - weight.relu()).square().mean() + 1e-9
+    assert share < 0.8 if bits == 2 else share <= 1.0
