@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Fidelity, Goals, Trial, TrialState, hypervolume, non_dominated, reference_point
+from nas.core import Fidelity, Goals, Trial, hypervolume, non_dominated, reference_point
 from nas.core.goals import columns_of
 
 
 def at_fidelity(trials: Sequence[Trial], fidelity: Fidelity) -> list[Trial]:
-    """The completed trials of one fidelity, in the order given."""
-    return [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity is fidelity]
+    """The trials completed at one fidelity, at full effort, in the order given."""
+    return [t for t in trials if t.scores(fidelity)]
 
 
 def hypervolume_trace(trials: Sequence[Trial], goals: Goals) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from nas.core import Fidelity, Trial, TrialState
+from nas.core import Fidelity, Trial
 from nas.problem import Problem
 from predictors.encoders import with_costs
 from predictors.gbdt import GradientBoostedTrees
@@ -50,7 +50,7 @@ def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str
 
 def _searched(trials: Sequence[Trial]) -> list[Trial]:
     searched = (Fidelity.INHERITED, Fidelity.TRAINED)
-    return [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity in searched]
+    return [t for t in trials if t.scores() and t.fidelity in searched]
 
 
 def _learned(problem: Problem) -> list[str]:

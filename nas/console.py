@@ -125,7 +125,7 @@ def best_line(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None) 
     best = losses.min(axis=0)
     at_best = goals.losses({o.metric: best[j : j + 1] for j, o in enumerate(goals.objectives)})
     parts = [f"{o.metric} {at_best[0, j]:.4g}" for j, o in enumerate(goals.objectives)]
-    everyone = [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity is fidelity]
+    everyone = [t for t in trials if t.scores(fidelity)]
     spread = goals.losses(columns_of([t.metrics for t in everyone], goals.metrics))
     span = np.where(np.ptp(spread, axis=0) > 0, np.ptp(spread, axis=0), 1.0)
     share = hypervolume((losses - spread.min(axis=0)) / span, np.ones(losses.shape[1]))

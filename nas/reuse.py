@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.core import EventKind, Fidelity, Job, JobStore, Trial, TrialState
+from nas.core import EventKind, Fidelity, Job, JobStore, Trial
 from nas.problem import Problem
 from workers.machine import processor_name
 
@@ -45,7 +45,7 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _usable(trial: Trial, version: str, metrics: Sequence[str]) -> bool:
-    if trial.state is not TrialState.COMPLETED or trial.fidelity is not Fidelity.INHERITED:
+    if not trial.scores(Fidelity.INHERITED):
         return False
     if trial.provenance.get("supernet", {}).get("version") != version:
         return False

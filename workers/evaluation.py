@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Self, assert_never
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -58,6 +58,12 @@ class EvaluationSettings:
     n_runs: int = 300
     seed: int = 0
 
+    def scaled(self, effort: float) -> Self:
+        """The same with `effort` of every number of epochs, at least one where there were any."""
+        names = ("epochs", "finetune_epochs", "qat_epochs", "deployed_epochs")
+        epochs = {name: getattr(self, name) for name in names}
+        return replace(self, **{k: max(1, round(n * effort)) for k, n in epochs.items() if n})
+
 
 @dataclass(frozen=True)
 class CandidateEvaluator(Evaluator):
@@ -71,13 +77,19 @@ class CandidateEvaluator(Evaluator):
     artifact_folder: Path
     settings: EvaluationSettings
 
-    def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
-        """Score `candidate` at `fidelity`.
+    def evaluate(
+        self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+    ) -> Evaluation:
+        """Score `candidate` at `fidelity`, with `effort` of the epochs of a training.
 
         Raises:
             EvaluationError: the fidelity needs a supernet, or export or timing failed.
         """
         torch.set_num_threads(1)
+        if effort < 1.0:
+            return replace(self, settings=self.settings.scaled(effort)).evaluate(
+                candidate, fidelity, report
+            )
         match fidelity:
             case Fidelity.PROXY:
                 return Evaluation(self.costs(candidate), {"costs": COMPUTED})

@@ -85,8 +85,10 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
         version = {"version": self._version, "reused_epochs": min(found, epochs)}
         return Evaluation({"epochs": float(epochs)}, {"supernet": version})
 
-    def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
-        """Score `candidate` at `fidelity`.
+    def evaluate(
+        self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+    ) -> Evaluation:
+        """Score `candidate` at `fidelity`; shared weights know no other effort than the whole.
 
         Raises:
             EvaluationError: the supernet is not trained, or export or timing failed.
@@ -98,9 +100,9 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
             case Fidelity.DEPLOYED:
                 supernet = self._calibrated(candidate, quantized=False)
                 self.trained.keep_weights(candidate, supernet.extract(candidate, quantized=False))
-                return self.trained.evaluate(candidate, fidelity, report)
+                return self.trained.evaluate(candidate, fidelity, report, effort)
             case _:
-                return self.trained.evaluate(candidate, fidelity, report)
+                return self.trained.evaluate(candidate, fidelity, report, effort)
 
     # ---------------------------------------------------------------- inside
 

@@ -4,6 +4,7 @@ Needs numpy and moocore only, so that an edge device, a notebook and the server 
 """
 
 from nas.core.candidate import Candidate, Genotypes, Value
+from nas.core.cell import Cell
 from nas.core.decision import Condition, Decision
 from nas.core.descent import descend
 from nas.core.errors import (
@@ -50,6 +51,7 @@ from nas.core.trial import (
 
 __all__ = [
     "Candidate",
+    "Cell",
     "Condition",
     "ConflictError",
     "Constraint",

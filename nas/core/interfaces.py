@@ -91,8 +91,12 @@ class Evaluator(ABC):
     """Scores one candidate; runs in worker processes, so it must survive being shipped there."""
 
     @abstractmethod
-    def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
-        """Score `candidate` at `fidelity`. The same call gives the same accuracy.
+    def evaluate(
+        self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+    ) -> Evaluation:
+        """Score `candidate` at `fidelity`, with `effort` of its epochs where there are any.
+
+        The same call gives the same accuracy.
 
         Raises:
             EvaluationError: the candidate cannot be scored; becomes the trial's error.

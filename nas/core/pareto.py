@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.goals import Goals, columns_of
-from nas.core.trial import Fidelity, Trial, TrialState
+from nas.core.trial import Fidelity, Trial
 
 
 def non_dominated(
@@ -86,7 +86,7 @@ def front_of(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = 
 
     A trial without a value for one of the objectives or constraints is not on the front.
     """
-    scored = [t for t in trials if t.state is TrialState.COMPLETED and t.fidelity is not None]
+    scored = [t for t in trials if t.scores()]
     found = {t.fidelity for t in scored if t.fidelity is not None}
     if fidelity is None and found:
         fidelity = max(found, key=lambda f: f.rank)

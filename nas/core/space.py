@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.candidate import Candidate, Genotypes, Value
+from nas.core.cell import Cell, canonical_cells, live_vertices, loosened
 from nas.core.decision import Decision
+from nas.core.enumeration import INACTIVE, all_rows, changed_once, number_of_candidates
 from nas.core.errors import InvalidInputError, UnknownNameError
 
 FORMAT_VERSION = 1
-INACTIVE = -1
+MAX_ROWS = 1_000_000
 
 
 @final
@@ -30,13 +32,16 @@ class SearchSpace:
 
     Attributes:
         decisions: in order; a condition names an earlier decision.
+        cell: which of them form a graph; rows of isomorphic graphs are then the same candidate,
+            and operators of vertices on no path from input to output are inactive.
 
     Raises:
-        InvalidInputError: no decisions, repeated names, or a condition on a decision or value
-            that does not come before.
+        InvalidInputError: no decisions, repeated names, a condition on a decision or value that
+            does not come before, or a cell of decisions that are not there.
     """
 
     decisions: tuple[Decision, ...]
+    cell: Cell | None = None
 
     def __post_init__(self) -> None:
         if not self.decisions:
@@ -58,6 +63,8 @@ class SearchSpace:
                         f"options of {parent.name}: {parent.options}",
                     )
             seen[decision.name] = decision
+        if self.cell is not None:
+            self.cell.check(seen)
 
     def __len__(self) -> int:
         return len(self.decisions)
@@ -68,10 +75,12 @@ class SearchSpace:
         """This space and `other` side by side; `prefix.` goes before the other's names.
 
         Raises:
-            InvalidInputError: a name would stand twice.
+            InvalidInputError: a name would stand twice, or `other` has a cell.
         """
+        if other.cell is not None:
+            raise InvalidInputError("space.cell", other.cell, "a cell in the first space only")
         added = [d.renamed(prefix) if prefix else d for d in other.decisions]
-        return SearchSpace((*self.decisions, *added))
+        return SearchSpace((*self.decisions, *added), self.cell)
 
     def narrowed(self, options: Mapping[str, Sequence[Value]]) -> SearchSpace:
         """This space with fewer options; decisions that can no longer exist are left out.
@@ -81,8 +90,12 @@ class SearchSpace:
 
         Raises:
             UnknownNameError: no such decision.
-            InvalidInputError: an option it does not have, or none left.
+            InvalidInputError: an option it does not have, or none left; or part of a cell, whose
+                canonical form might not be left.
         """
+        part = set(options) & {*self.cell.operators, *self.cell.edges} if self.cell else set()
+        if part:
+            raise InvalidInputError("narrowed", sorted(part), "decisions outside the cell")
         for name, kept in options.items():
             if name not in self.column:
                 raise UnknownNameError("narrowed", name, self.names)
@@ -101,7 +114,7 @@ class SearchSpace:
                 condition = replace(condition, values=values)
             stays = tuple(o for o in decision.options if o in kept)
             left[decision.name] = replace(decision, options=stays, condition=condition)
-        return SearchSpace(tuple(left.values()))
+        return SearchSpace(tuple(left.values()), self.cell)
 
     def widened(self, rows: Genotypes, narrow: SearchSpace) -> Genotypes:
         """`(n, d)` rows of this space for `(n, e)` rows of one that was `narrowed` from it."""
@@ -116,27 +129,8 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """The exact number of distinct candidates."""
-        children: dict[str, list[Decision]] = {d.name: [] for d in self.decisions}
-        for decision in self.decisions:
-            if decision.condition is not None:
-                children[decision.condition.parent].append(decision)
-
-        counts: dict[str, int] = {}
-        for decision in reversed(self.decisions):
-            total = 0
-            for option in decision.options:
-                below = 1
-                for child in children[decision.name]:
-                    if child.condition is not None and option in child.condition.values:
-                        below *= counts[child.name]
-                total += below
-            counts[decision.name] = total
-        product = 1
-        for decision in self.decisions:
-            if decision.condition is None:
-                product *= counts[decision.name]
-        return product
+        """The exact number of distinct candidates; with a cell, isomorphic graphs counted apart."""
+        return number_of_candidates(self.decisions)
 
     # ---------------------------------------------------------------- tables behind the operators
 
@@ -172,6 +166,13 @@ class SearchSpace:
         return tuple(rows)
 
     @cached_property
+    def _cell_columns(self) -> tuple[list[int], list[int]]:
+        """Column numbers of the cell's edges and of its operators."""
+        assert self.cell is not None
+        edges = [self.column[name] for name in self.cell.edges]
+        return edges, [self.column[name] for name in self.cell.operators]
+
+    @cached_property
     def _zobrist(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """`(d,)` offsets and one random 64-bit word per (decision, option or inactive)."""
         widths = self.n_options.astype(np.int64) + 1
@@ -195,15 +196,15 @@ class SearchSpace:
     ) -> Genotypes:
         """Each active decision moves to another of its options with probability `rate`.
 
-        At least one decision of every row changes wherever any has a choice. A decision that
-        becomes active is drawn uniformly.
+        At least one decision of every row changes wherever any has a choice (in a cell it may be
+        one that does not count). A decision that becomes active is drawn uniformly.
 
         Args:
             rows: `(n, d)` valid rows.
             rng: source of randomness.
             rate: probability per active decision; None changes exactly one decision a row.
         """
-        rows = self._checked(rows)
+        rows = self._loosened(self._checked(rows), rng)
         n = len(rows)
         free = (rows != INACTIVE) & (self.n_options > 1)
         scores = np.where(free, rng.random(rows.shape, dtype=np.float32), 2.0)
@@ -261,25 +262,23 @@ class SearchSpace:
             total += words[columns[i] + offset]
         return total
 
+    def rows(self) -> Genotypes:
+        """`(size, d)` every candidate; for small spaces.
+
+        Raises:
+            InvalidInputError: more than a million, or a cell, whose candidates cannot be listed.
+        """
+        if self.cell is not None or self.size > MAX_ROWS:
+            raise InvalidInputError("space.size", self.size, f"at most {MAX_ROWS}, without a cell")
+        return all_rows(self.decisions)
+
     def neighbours(self, row: Genotypes) -> Genotypes:
         """`(m, d)` every candidate that differs from `row` in one active decision.
 
         A decision that becomes active takes its first option.
         """
         row = self.canonical(np.atleast_2d(row))[0]
-        filled = np.where(row == INACTIVE, np.int16(0), row)
-        out = []
-        for i, decision in enumerate(self.decisions):
-            if row[i] == INACTIVE:
-                continue
-            for option in range(len(decision.options)):
-                if option != row[i]:
-                    changed = filled.copy()
-                    changed[i] = option
-                    out.append(changed)
-        if not out:
-            return np.empty((0, len(self)), dtype=np.int16)
-        return self.canonical(np.stack(out))
+        return self.canonical(changed_once(row, self.n_options))
 
     # ---------------------------------------------------------------- one candidate
 
@@ -317,7 +316,9 @@ class SearchSpace:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back to an equal space."""
-        return {"version": FORMAT_VERSION, "decisions": [d.to_json() for d in self.decisions]}
+        decisions = [d.to_json() for d in self.decisions]
+        body: dict[str, Any] = {"version": FORMAT_VERSION, "decisions": decisions}
+        return body if self.cell is None else {**body, "cell": self.cell.to_json()}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
@@ -331,7 +332,8 @@ class SearchSpace:
         decisions = body.get("decisions")
         if not isinstance(decisions, Sequence) or isinstance(decisions, str):
             raise InvalidInputError("space.decisions", decisions, "a list of decisions")
-        return cls(tuple(Decision.from_json(d) for d in decisions))
+        cell = body.get("cell")
+        return cls(tuple(Decision.from_json(d) for d in decisions), cell and Cell.from_json(cell))
 
     @cached_property
     def digest(self) -> str:
@@ -345,6 +347,13 @@ class SearchSpace:
         """`(d, n)` columns with -1 set, in place, where a decision's condition does not hold."""
         for i, j, allowed in self._conditions:
             columns[i][~allowed[columns[j]]] = INACTIVE
+        if self.cell is not None:
+            edges, operators = self._cell_columns
+            graphs, labels = canonical_cells(
+                self.cell.adjacency(columns[edges]), columns[operators].T
+            )
+            columns[edges] = self.cell.edge_columns(graphs)
+            columns[operators] = labels.T
         return columns
 
     def _inactive(self, rows: Genotypes) -> NDArray[np.bool_]:
@@ -352,7 +361,21 @@ class SearchSpace:
         mask = np.zeros(rows.shape, dtype=np.bool_)
         for i, j, allowed in self._conditions:
             mask[:, i] = ~allowed[rows[:, j]]
+        if self.cell is not None:
+            edges, operators = self._cell_columns
+            live = live_vertices(self.cell.adjacency(rows[:, edges].T))
+            mask[:, operators] = ~live[:, 1:-1]
         return mask
+
+    def _loosened(self, rows: Genotypes, rng: np.random.Generator) -> Genotypes:
+        """Rows with the unused vertices of their cells anywhere, ready to be connected."""
+        if self.cell is None:
+            return rows
+        edges, operators = self._cell_columns
+        rows = rows.copy()
+        graphs, labels = loosened(self.cell.adjacency(rows[:, edges].T), rows[:, operators], rng)
+        rows[:, edges], rows[:, operators] = self.cell.edge_columns(graphs).T, labels
+        return rows
 
     def _checked(self, rows: Genotypes) -> Genotypes:
         """A new `(n, d)` int16 matrix, or an error that says what is wrong with `rows`."""

@@ -31,10 +31,23 @@ class Fidelity(StrEnum):
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score one candidate at one fidelity."""
+    """Score one candidate at one fidelity.
+
+    Attributes:
+        effort: share of the fidelity's full work (epochs), above 0, at most 1; what less than the
+            whole gives is a cheap hint, not a score.
+
+    Raises:
+        InvalidInputError: an effort out of that range.
+    """
 
     candidate: Candidate
     fidelity: Fidelity
+    effort: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.effort <= 1:
+            raise InvalidInputError("effort", self.effort, "above 0, at most 1")
 
 
 @dataclass(frozen=True)
@@ -51,13 +64,14 @@ Task = Evaluate | TrainShared
 def task_to_json(task: Task) -> dict[str, Any]:
     """A JSON object that `task_from_json` reads back to an equal task."""
     match task:
-        case Evaluate(candidate, fidelity):
-            return {
+        case Evaluate(candidate, fidelity, effort):
+            body: dict[str, Any] = {
                 "kind": "evaluate",
                 "values": dict(candidate.values),
                 "key": candidate.key,
                 "fidelity": fidelity.value,
             }
+            return body if effort == 1.0 else {**body, "effort": effort}
         case TrainShared(method, epochs):
             return {"kind": "train_shared", "method": method, "epochs": epochs}
         case _:
@@ -72,7 +86,8 @@ def task_from_json(body: Mapping[str, Any]) -> Task:
     """
     match body:
         case {"kind": "evaluate", "values": values, "key": str(key), "fidelity": str(fidelity)}:
-            return Evaluate(Candidate(values, key), Fidelity(fidelity))
+            effort = float(body.get("effort", 1.0))
+            return Evaluate(Candidate(values, key), Fidelity(fidelity), effort)
         case {"kind": "train_shared", "method": str(method), "epochs": int(epochs)}:
             return TrainShared(method, epochs)
         case _:
@@ -151,6 +166,16 @@ class Trial:
     def fidelity(self) -> Fidelity | None:
         """The fidelity it evaluates at; None for shared training."""
         return self.task.fidelity if isinstance(self.task, Evaluate) else None
+
+    @property
+    def effort(self) -> float:
+        """The share of its full work; 1 for shared training."""
+        return self.task.effort if isinstance(self.task, Evaluate) else 1.0
+
+    def scores(self, fidelity: Fidelity | None = None) -> bool:
+        """Whether it is a completed evaluation at full effort, at `fidelity` if given."""
+        done = self.state is TrialState.COMPLETED and self.effort == 1.0
+        return done and self.fidelity is not None and fidelity in (None, self.fidelity)
 
     def _require_running(self) -> None:
         if self.state is not TrialState.RUNNING:

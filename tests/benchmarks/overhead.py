@@ -38,7 +38,9 @@ SPACE = SearchSpace(tuple(Decision(f"x{i}", tuple(range(10))) for i in range(N_P
 class NoOp(Evaluator):
     """Returns at once."""
 
-    def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
+    def evaluate(
+        self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+    ) -> Evaluation:
         return Evaluation({"accuracy": 0.5})
 
 

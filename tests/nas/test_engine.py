@@ -37,7 +37,9 @@ class Scored(Evaluator):
         self.seen: list[str] = []
         self.stop_after = stop_after
 
-    def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
+    def evaluate(
+        self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+    ) -> Evaluation:
         if self.stop_after is not None and len(self.seen) >= self.stop_after:
             raise KeyboardInterrupt
         self.seen.append(candidate.key)

@@ -75,6 +75,18 @@ def deployed(
     return folder, chosen, trained, evaluator.evaluate(chosen, Fidelity.DEPLOYED, quiet)
 
 
+def test_less_effort_is_fewer_epochs() -> None:
+    settings = EvaluationSettings(epochs=9, finetune_epochs=1, qat_epochs=0, deployed_epochs=6)
+    third = settings.scaled(1 / 3)
+    assert (third.epochs, third.finetune_epochs, third.qat_epochs, third.deployed_epochs) == (
+        3,
+        1,
+        0,
+        2,
+    )
+    assert settings.scaled(1.0) == settings
+
+
 def test_training_learns_and_repeats_exactly(
     digits: Dataset, family: searchspaces.ModelFamily
 ) -> None:

@@ -55,7 +55,9 @@ def evaluator(function: Callable[[int], dict[str, float]]) -> Evaluator:
     """An evaluator that Ray ships by value."""
 
     class Shipped(Evaluator):
-        def evaluate(self, candidate: Candidate, fidelity: Fidelity, report: Report) -> Evaluation:
+        def evaluate(
+            self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+        ) -> Evaluation:
             report("working")
             return Evaluation(function(int(candidate.values["n"])), {"a": 1}, {"onnx": "x"})
 

@@ -20,8 +20,8 @@ def run_trial(trial: Trial, evaluator: Evaluator) -> Trial:
 
     try:
         match trial.task:
-            case Evaluate(candidate, fidelity):
-                found = evaluator.evaluate(candidate, fidelity, report)
+            case Evaluate(candidate, fidelity, effort):
+                found = evaluator.evaluate(candidate, fidelity, report, effort)
             case TrainShared(method, epochs):
                 if not isinstance(evaluator, SharedTrainer):
                     return trial.failed(f"this evaluator trains no shared weights ({method})")
