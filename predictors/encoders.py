@@ -37,6 +37,15 @@ def feature_names(space: SearchSpace) -> list[str]:
     return names
 
 
+def one_hot(space: SearchSpace, rows: Genotypes) -> Features:
+    """`(n, o)` features of `(n, d)` rows: a column per option of every decision, ordered or not.
+
+    A decision's columns are all 0 where it is inactive.
+    """
+    blocks = [_one_hot(space, rows, i) for i in range(len(space))]
+    return np.concatenate(blocks, axis=1)
+
+
 def with_costs(
     space: SearchSpace, costs: Callable[[Genotypes], CostTable]
 ) -> Callable[[Genotypes], Features]:
@@ -48,8 +57,8 @@ def _encode_with_costs(
     space: SearchSpace, costs: Callable[[Genotypes], CostTable], rows: Genotypes
 ) -> Features:
     table = costs(rows)
-    logs = np.log1p(np.stack(list(table.values()), axis=1)).astype(np.float32)
-    return np.concatenate([encode(space, rows), logs], axis=1)
+    logs = [np.log1p(column)[:, None].astype(np.float32) for column in table.values()]
+    return np.concatenate([encode(space, rows), *logs], axis=1)
 
 
 def _ordinal(space: SearchSpace, rows: Genotypes, i: int) -> Features:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import Genotypes, SearchSpace
+from predictors._targets import MIN_ROWS
 from predictors.encoders import encode, feature_names
-from predictors.gbdt import MIN_ROWS, GradientBoostedTrees
+from predictors.gbdt import GradientBoostedTrees
 
 
 def decision_importance(

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.core import ConflictError, Prediction, Predictor
+from predictors._nets import descend, new_linear
+from predictors._targets import MIN_ROWS, NOT_FITTED, TargetScale
 
 
 @dataclass
@@ -20,7 +22,8 @@ class NeuralEnsemble(Predictor):
 
     `pretrain` may be called several times, each starting from the weights the last one left: first
     on free statistics (MACs, parameters), then on many cheap scores. `fit` starts from there each
-    time, so it forgets earlier fits but not the pre-training.
+    time, so it forgets earlier fits but not the pre-training. With fewer than 4 rows it predicts
+    their mean.
 
     Attributes:
         n_members: nets, from different random weights and different bootstrap samples.
@@ -43,8 +46,7 @@ class NeuralEnsemble(Predictor):
     _shift: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)
     _scale: Tensor = field(default_factory=lambda: torch.ones(0), init=False, repr=False)
     _fitted: list[nn.Sequential] = field(default_factory=list, init=False, repr=False)
-    _center: NDArray[np.float64] | None = field(default=None, init=False, repr=False)
-    _spread: NDArray[np.float64] | None = field(default=None, init=False, repr=False)
+    _targets: TargetScale | None = field(default=None, init=False, repr=False)
 
     def pretrain(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
         """Learn a related task from `x (n, d)` and `y (n, m)`; heads carry over if `m` stays."""
@@ -58,6 +60,9 @@ class NeuralEnsemble(Predictor):
 
     def fit(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
         """Learn from `x (n, d)` and `y (n, m)`, starting from the pre-training. Returns self."""
+        self._targets, self._fitted = TargetScale.of(y), []
+        if len(y) < MIN_ROWS:
+            return self
         alone = not self._bodies
         if alone:
             self._start(x)
@@ -74,12 +79,13 @@ class NeuralEnsemble(Predictor):
         Raises:
             ConflictError: not fitted.
         """
-        if not self._fitted or self._center is None or self._spread is None:
-            raise ConflictError("the predictor is not fitted yet: call fit first")
+        if self._targets is None:
+            raise ConflictError(NOT_FITTED)
+        if not self._fitted:
+            return self._targets.uninformed(len(x))
         scaled = self._scaled(x)
         votes = np.stack([network(scaled).double().numpy() for network in self._fitted])
-        mean = votes.mean(axis=0) * self._spread + self._center
-        return Prediction(mean, votes.std(axis=0) * self._spread)
+        return self._targets.restored(votes.mean(axis=0), votes.std(axis=0))
 
     # ---------------------------------------------------------------- inside
 
@@ -100,50 +106,30 @@ class NeuralEnsemble(Predictor):
             kept = self._heads[member] if self._heads else None
             if kept is None or kept.out_features != n_targets:
                 generator = torch.Generator().manual_seed(self.seed * 1000 + 500 + member)
-                kept = _new_linear(self.width, n_targets, generator)
+                kept = new_linear(self.width, n_targets, generator)
             networks.append(nn.Sequential(copy.deepcopy(body), copy.deepcopy(kept)))
         return networks
 
     def _train(
         self, networks: list[nn.Sequential], x: NDArray[np.float32], y: NDArray[np.float64]
     ) -> None:
-        self._center = y.mean(axis=0)
-        spread = y.std(axis=0)
-        self._spread = np.where(spread > 0, spread, 1.0)
         scaled = self._scaled(x)
-        targets = torch.from_numpy(((y - self._center) / self._spread).astype(np.float32))
+        targets = torch.from_numpy(TargetScale.of(y).standard(y).astype(np.float32))
         for member, network in enumerate(networks):
             rng = np.random.default_rng((self.seed, member))
             drawn = torch.from_numpy(rng.integers(len(x), size=len(x)))
-            _descend(network, scaled[drawn], targets[drawn], self.n_steps, self.learning_rate)
+            inputs = (scaled[drawn],)
+            descend(network, inputs, targets[drawn], self.n_steps, self.learning_rate)
 
     def _scaled(self, x: NDArray[np.float32]) -> Tensor:
         return (torch.from_numpy(x) - self._shift) / self._scale
 
 
-def _descend(network: nn.Module, x: Tensor, y: Tensor, n_steps: int, rate: float) -> None:
-    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    for _ in range(n_steps):
-        loss = nn.functional.huber_loss(network(x), y)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-
-
 def _new_body(n_in: int, width: int, generator: torch.Generator) -> nn.Sequential:
     layers: list[nn.Module] = []
     for size in (n_in, width, width):
-        layers += [_new_linear(size, width, generator), nn.ReLU()]
+        layers += [new_linear(size, width, generator), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-def _new_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    linear = nn.Linear(n_in, n_out)
-    nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu", generator=generator)
-    nn.init.zeros_(linear.bias)
-    return linear
 
 
 def _body(network: nn.Sequential) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 
 from nas.core import ConflictError, Prediction, Predictor
 from predictors.gbdt import GradientBoostedTrees
+
+
+def boosted_trees(seed: int) -> GradientBoostedTrees:
+    """Boosted trees with default settings."""
+    return GradientBoostedTrees(seed=seed)
 
 
 @dataclass
@@ -22,7 +28,8 @@ class TransferredTrees(Predictor):
     Attributes:
         kind: `residual` learns target minus the source's prediction, `stacked` has that
             prediction among its features.
-        seed: of the ensembles.
+        seed: of both steps.
+        base: makes the predictor of a step from a seed, if not boosted trees.
 
     Reference: the transfer is that of Wang et al. 2020 (APQ), section 3.3, there by copying the
     weights of a neural net; trees have none to copy.
@@ -30,12 +37,13 @@ class TransferredTrees(Predictor):
 
     kind: Literal["residual", "stacked"] = "residual"
     seed: int = 0
-    _source: GradientBoostedTrees | None = field(default=None, init=False, repr=False)
-    _target: GradientBoostedTrees | None = field(default=None, init=False, repr=False)
+    base: Callable[[int], Predictor] = boosted_trees
+    _source: Predictor | None = field(default=None, init=False, repr=False)
+    _target: Predictor | None = field(default=None, init=False, repr=False)
 
     def pretrain(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
         """Learn the source task from `x (n, d)` and `y (n, m)`, forgetting all. Returns self."""
-        self._source = GradientBoostedTrees(seed=self.seed).fit(x, y)
+        self._source = self.base(self.seed).fit(x, y)
         self._target = None
         return self
 
@@ -43,7 +51,7 @@ class TransferredTrees(Predictor):
         """Learn the target task from `x (n, d)` and `y (n, m)`; the source is kept."""
         residual = self.kind == "residual" and self._source is not None
         left = y - self._source.predict(x).mean if residual and self._source is not None else y
-        self._target = GradientBoostedTrees(seed=self.seed).fit(self._features(x), left)
+        self._target = self.base(self.seed).fit(self._features(x), left)
         return self
 
     def predict(self, x: NDArray[np.float32]) -> Prediction:

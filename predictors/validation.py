@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Predictor
+from nas.core import Prediction, Predictor
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,31 @@ def kendall_tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(kendalltau(a, b).statistic)
 
 
+def out_of_fold(
+    predictor: Callable[[], Predictor],
+    x: NDArray[np.float32],
+    y: NDArray[np.float64],
+    n_folds: int = 5,
+    seed: int = 0,
+) -> Prediction:
+    """Predict each of `n_folds` shuffled folds of `x (n, d)` and `y (n, m)` from the others.
+
+    Args:
+        predictor: makes a fresh one.
+        x: features.
+        y: targets.
+        n_folds: at most n.
+        seed: of the shuffle.
+    """
+    fold = np.random.default_rng(seed).permutation(len(y)) % min(n_folds, len(y))
+    mean, std = np.empty(y.shape), np.empty(y.shape)
+    for k in np.unique(fold):
+        held = fold == k
+        found = predictor().fit(x[~held], y[~held]).predict(x[held])
+        mean[held], std[held] = found.mean, found.std
+    return Prediction(mean, std)
+
+
 def cross_validate(
     predictor: Callable[[], Predictor],
     x: NDArray[np.float32],
@@ -46,10 +71,5 @@ def cross_validate(
         n_folds: at most n.
         seed: of the shuffle.
     """
-    fold = np.random.default_rng(seed).permutation(len(y)) % min(n_folds, len(y))
-    predicted = np.empty(len(y))
-    for k in np.unique(fold):
-        held = fold == k
-        fitted = predictor().fit(x[~held], y[~held, None])
-        predicted[held] = fitted.predict(x[held]).mean[:, 0]
+    predicted = out_of_fold(predictor, x, y[:, None], n_folds, seed).mean[:, 0]
     return Validation(predicted, y, kendall_tau(predicted, y))

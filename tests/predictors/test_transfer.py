@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 
 from nas.core import ConflictError, Predictor
+from predictors.gaussian_process import GaussianProcess
 from predictors.neural import NeuralEnsemble
 from predictors.transfer import TransferredTrees
 from predictors.validation import kendall_tau
+
+
+def gaussian_process(seed: int) -> Predictor:
+    return GaussianProcess(max_tuning_rows=100, seed=seed)
+
 
 Pretrained = TransferredTrees | NeuralEnsemble
 MAKERS: dict[str, Callable[[int], Pretrained]] = {
     "residual": lambda seed: TransferredTrees("residual", seed),
     "stacked": lambda seed: TransferredTrees("stacked", seed),
+    "residual processes": lambda seed: TransferredTrees("residual", seed, gaussian_process),
     "neural": lambda seed: NeuralEnsemble(n_members=2, n_steps=150, seed=seed),
 }
 

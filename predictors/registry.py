@@ -1,0 +1,81 @@
+"""Predictors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from nas.core import Predictor, UnknownNameError
+from predictors.automatic import AutomaticPredictor
+from predictors.forest import RandomForest
+from predictors.gaussian_process import GaussianProcess
+from predictors.gbdt import GradientBoostedTrees, RankingTrees
+from predictors.lightgbm import LightGBMTrees
+from predictors.warping import WarpedTargets
+
+Factory = Callable[[int], Predictor]
+
+DEFAULT = "gaussian-process-warped"
+"""The predictor of searches that name none: the best from few rows (`nas benchmark`)."""
+
+CANDIDATES = ("gaussian-process-warped", "gaussian-process", "gbdt-ranking", "gbdt", "forest")
+"""What `automatic` chooses from, the default first."""
+
+
+def predictor(name: str, seed: int) -> Predictor:
+    """A fresh predictor with default settings.
+
+    Raises:
+        UnknownNameError: no predictor of that name.
+    """
+    if name not in PREDICTORS:
+        raise UnknownNameError("predictor", name, PREDICTORS)
+    return PREDICTORS[name](seed)
+
+
+def _gbdt(seed: int) -> Predictor:
+    return GradientBoostedTrees(seed=seed)
+
+
+def _ranking(seed: int) -> Predictor:
+    return RankingTrees(seed=seed)
+
+
+def _lightgbm(seed: int) -> Predictor:
+    return LightGBMTrees(seed=seed)
+
+
+def _forest(seed: int) -> Predictor:
+    return RandomForest(seed=seed)
+
+
+def _gaussian_process(seed: int) -> Predictor:
+    return GaussianProcess(seed=seed)
+
+
+def _warped(seed: int) -> Predictor:
+    return WarpedTargets(partial(_gaussian_process, seed))
+
+
+def _neural(seed: int) -> Predictor:
+    from predictors.neural import NeuralEnsemble  # torch takes seconds to import
+
+    return NeuralEnsemble(seed=seed)
+
+
+def _automatic(seed: int) -> Predictor:
+    members = {name: partial(PREDICTORS[name], seed) for name in CANDIDATES}
+    return AutomaticPredictor(members, seed=seed)
+
+
+PREDICTORS: Mapping[str, Factory] = {
+    "gbdt": _gbdt,
+    "gbdt-ranking": _ranking,
+    "lightgbm": _lightgbm,
+    "forest": _forest,
+    "gaussian-process": _gaussian_process,
+    "gaussian-process-warped": _warped,
+    "neural": _neural,
+    "automatic": _automatic,
+}
+"""Factories of predictors with default settings, from a seed of 0 to 2**31 - 1."""
