@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,9 @@ from nas.core import (
     UnknownNameError,
 )
 from nas.spec import JobSpec
-from nas.strategies import (
-    STRATEGIES,
-    Finalists,
-    PredictorGuided,
-    RandomSearch,
-    RegularizedEvolution,
-    SharedFirst,
-    checked_options,
-)
+from nas.strategies import STRATEGIES, Finalists, SearchContext, SharedFirst, make_strategy
 from predictors.encoders import with_costs
-from predictors.gbdt import GradientBoostedTrees
+from predictors.registry import DEFAULT, predictor
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import LATENCY_METRICS, METHOD, SupernetEvaluator
@@ -166,35 +158,25 @@ class Problem:
         return SupernetEvaluator(trained, supernet_folder, settings, timed)
 
     def _search(self) -> SearchStrategy:
-        spec, space, fidelity = self.spec, self.family.space, self.search_fidelity
-        options: dict[str, Any] = dict(checked_options(spec.strategy.name, spec.strategy.options))
-        match spec.strategy.name:
-            case "random":
-                return RandomSearch(space, spec.seed, fidelity, self.admissible)
-            case "regularized-evolution":
-                population = min(50, max(4, spec.budget.trials // 2))
-                options = {"population": population, "sample": 2 * population // 3} | options
-                return RegularizedEvolution(
-                    space,
-                    spec.goals,
-                    spec.seed,
-                    fidelity=fidelity,
-                    admissible=self.admissible,
-                    **options,
-                )
-            case _:
-                options = {"n_initial": min(100, max(4, spec.budget.trials // 4))} | options
-                return PredictorGuided(
-                    space,
-                    spec.goals,
-                    spec.seed,
-                    predictor=GradientBoostedTrees(seed=spec.seed % 2**31),
-                    featurize=with_costs(space, self.family.costs),
-                    costs=self.family.costs,
-                    fidelity=fidelity,
-                    admissible=self.admissible,
-                    **options,
-                )
+        context = SearchContext(
+            space=self.family.space,
+            goals=self.spec.goals,
+            seed=self.spec.seed,
+            n_trials=self.spec.budget.trials,
+            fidelity=self.search_fidelity,
+            admissible=self.admissible,
+            costs=self.family.costs,
+            featurize=with_costs(self.family.space, self.family.costs),
+            predictor=partial(predictor, seed=self.spec.seed % 2**31),
+            default_predictor=DEFAULT,
+        )
+        options = self.spec.strategy.options
+        rungs = options.get("rungs", 1)
+        if self.spec.supernet is not None and rungs != 1:
+            raise InvalidInputError(
+                "strategy.options.rungs", rungs, "1 with a supernet: its scores need no training"
+            )
+        return make_strategy(self.spec.strategy.name, context, options)
 
     def _check_metrics(self) -> None:
         known = (*MEASURED, *self.cost_names)

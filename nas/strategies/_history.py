@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Fidelity, Genotypes, SearchSpace, Trial, TrialState
+from nas.core import Evaluate, Fidelity, Genotypes, Goals, SearchSpace, Task, Trial, TrialState
 from nas.core.goals import columns_of
 
 Admissible = Callable[[Genotypes], NDArray[np.bool_]]
+Propose = Callable[[np.random.Generator, int, Sequence[Genotypes]], Genotypes | None]
+"""Row of the trial with a number, given those already chosen before it; None when there is none."""
 
+TRIES = 64
 ROUNDS = 20
 BATCH = 512
 SMALL_SPACE = 20_000
@@ -28,6 +31,9 @@ class History:
         self.n_recalled = 0
         self.keys: set[int] = set()
         self.pending: dict[int, Genotypes] = {}
+        self.numbers: list[int] = []
+        """Per completed candidate, the trials started before it; -1 where it was recalled."""
+        self._started: dict[int, int] = {}
         self._rows: list[Genotypes] = []
         self._metrics: list[dict[str, float]] = []
 
@@ -39,6 +45,7 @@ class History:
                 self.keys.add(int(self._space.keys(row[None])[0]))
                 self._rows.append(row)
                 self._metrics.append(dict(trial.metrics))
+                self.numbers.append(-1)
                 self.n_recalled += 1
 
     def tell(self, trials: Sequence[Trial]) -> None:
@@ -53,11 +60,13 @@ class History:
                 row = self._space.row(trial.candidate)
                 self.keys.add(int(self._space.keys(row[None])[0]))
                 self.pending[trial.number] = row
+                self._started[trial.number] = self.n_started - 1
                 continue
-            row = self.pending.pop(trial.number)
+            row, number = self.pending.pop(trial.number), self._started.pop(trial.number)
             if trial.state is TrialState.COMPLETED:
                 self._rows.append(row)
                 self._metrics.append(dict(trial.metrics))
+                self.numbers.append(number)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -73,6 +82,26 @@ class History:
         """`(n,)` column per metric of the same candidates; nan where a trial lacks it."""
         return columns_of(self._metrics if last is None else self._metrics[-last:], metrics)
 
+    def scores(
+        self, goals: Goals, last: int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`(n, m)` losses and `(n,)` violations, infinite where a loss is missing, of the same."""
+        columns = self.columns(goals.metrics, last)
+        losses = goals.losses(columns)
+        known = np.isfinite(losses).all(axis=1)
+        return losses, np.where(known, goals.violations(columns, len(losses)), np.inf)
+
+    def tasks(self, n: int, seed: int, propose: Propose) -> list[Task]:
+        """At most `n` next tasks, each as if those before it had been told; ends at a None."""
+        chosen: list[Genotypes] = []
+        while len(chosen) < n:
+            number = self.n_started + len(chosen)
+            row = propose(np.random.default_rng((seed, number)), number, chosen)
+            if row is None:
+                break
+            chosen.append(row)
+        return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
+
     def unseen(self, rows: Genotypes, chosen: Sequence[Genotypes] = ()) -> NDArray[np.bool_]:
         """`(n,)` whether a row was neither told nor chosen, nor stands earlier in `rows`."""
         passed = {int(k) for k in self._space.keys(np.stack(chosen))} if len(chosen) else set()
@@ -81,6 +110,28 @@ class History:
             mask[i] = key not in self.keys and key not in passed
             passed.add(key)
         return mask
+
+    def first_new(
+        self, rows: Genotypes, chosen: Sequence[Genotypes], admissible: Admissible | None
+    ) -> int | None:
+        """Number of the first of `rows` neither told nor chosen, and admissible."""
+        usable = self.unseen(rows, chosen)
+        if admissible is not None:
+            usable &= admissible(rows)
+        return int(usable.argmax()) if usable.any() else None
+
+    def near_row(
+        self,
+        row: Genotypes,
+        rng: np.random.Generator,
+        chosen: Sequence[Genotypes],
+        admissible: Admissible | None,
+    ) -> Genotypes | None:
+        """`row` itself where it was never told, else one a decision away, else a random one."""
+        mutants = self._space.mutate(np.repeat(row[None], TRIES, axis=0), rng)
+        rows = np.concatenate([row[None], mutants])
+        first = self.first_new(rows, chosen, admissible)
+        return self.random_row(rng, chosen, admissible) if first is None else rows[first]
 
     def random_row(
         self,
@@ -94,9 +145,7 @@ class History:
             sizes.append(20 * self._space.size)
         for size in sizes:
             rows = self._space.sample(size, rng)
-            usable = self.unseen(rows, chosen)
-            if admissible is not None:
-                usable &= admissible(rows)
-            if usable.any():
-                return rows[int(usable.argmax())]
+            first = self.first_new(rows, chosen, admissible)
+            if first is not None:
+                return rows[first]
         return None

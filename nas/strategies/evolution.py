@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.core import Evaluate, Fidelity, Genotypes, Goals, SearchSpace, SearchStrategy, Task, Trial
+from nas.core import Fidelity, Genotypes, Goals, SearchSpace, SearchStrategy, Task, Trial
 from nas.strategies._crowding import best_first
-from nas.strategies._history import Admissible, History
-
-TRIES = 64
+from nas.strategies._history import TRIES, Admissible, History
 
 
 class RegularizedEvolution(SearchStrategy):
@@ -51,20 +49,12 @@ class RegularizedEvolution(SearchStrategy):
         self._population = population
         self._sample = sample
         self._mutation = mutation
-        self._fidelity = fidelity
         self._admissible = admissible
         self._history = History(space, fidelity)
 
     def ask(self, n: int) -> Sequence[Task]:
         """At most `n` tasks; fewer only when the space is exhausted."""
-        chosen: list[Genotypes] = []
-        while len(chosen) < n:
-            number = self._history.n_started + len(chosen)
-            row = self._next(np.random.default_rng((self._seed, number)), number, chosen)
-            if row is None:
-                break
-            chosen.append(row)
-        return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
+        return self._history.tasks(n, self._seed, self._next)
 
     def recall(self, trials: Sequence[Trial]) -> None:
         """Take completed trials of earlier jobs."""
@@ -82,19 +72,15 @@ class RegularizedEvolution(SearchStrategy):
             parent = self._winner(rng)
             parents = np.repeat(parent[None], TRIES, axis=0)
             children = self._space.mutate(parents, rng, self._mutation)
-            usable = history.unseen(children, chosen)
-            if self._admissible is not None:
-                usable &= self._admissible(children)
-            if usable.any():
-                return children[int(usable.argmax())]
+            first = history.first_new(children, chosen, self._admissible)
+            if first is not None:
+                return children[first]
         return history.random_row(rng, chosen, self._admissible)
 
     def _winner(self, rng: np.random.Generator) -> Genotypes:
         """`(d,)` best row of a tournament."""
         alive = self._history.rows(self._population)
-        columns = self._history.columns(self._goals.metrics, self._population)
+        losses, violations = self._history.scores(self._goals, self._population)
         size = min(self._sample, len(alive))
         drawn = rng.choice(len(alive), size, replace=False)
-        losses = self._goals.losses(columns)[drawn]
-        violations = self._goals.violations(columns, len(alive))[drawn]
-        return np.asarray(alive[drawn[best_first(losses, violations)[0]]])
+        return np.asarray(alive[drawn[best_first(losses[drawn], violations[drawn])[0]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ class Finalists(SearchStrategy):
     Args:
         search: proposes the candidates.
         goals: by which the finalists are chosen.
-        n_trials: search trials to start.
+        n_trials: search trials to start; those of less than full effort count as much less.
         n_finalists: candidates to deploy, at most.
         final_fidelity: what finalists are scored at.
         max_worker_seconds: stop searching when finished trials took this long in sum.
@@ -42,7 +43,7 @@ class Finalists(SearchStrategy):
         self._n_finalists = n_finalists
         self._final_fidelity = final_fidelity
         self._max_worker_seconds = max_worker_seconds
-        self._n_started = 0
+        self._started = 0.0
         self._n_running = 0
         self._seconds = 0.0
         self._completed: list[Trial] = []
@@ -50,7 +51,7 @@ class Finalists(SearchStrategy):
 
     def ask(self, n: int) -> Sequence[Task]:
         """At most `n` next tasks; [] while the search's last trials run, and at the end."""
-        left = self._n_trials - self._n_started
+        left = math.ceil(self._n_trials - self._started - 1e-9)
         if self._seconds >= (self._max_worker_seconds or np.inf):
             left = 0
         if left > 0 and not self._asked:
@@ -77,10 +78,10 @@ class Finalists(SearchStrategy):
                 if running and trial.candidate is not None:
                     self._asked.add(trial.candidate.key)
                 continue
-            self._n_started += running
+            self._started += running * trial.effort
             self._n_running += 1 if running else -1
             self._seconds += trial.seconds
-            if trial.state is TrialState.COMPLETED and trial.candidate is not None:
+            if trial.scores():
                 self._completed.append(trial)
             self._search.tell([trial])
 

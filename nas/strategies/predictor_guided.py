@@ -28,6 +28,9 @@ from nas.strategies._history import Admissible, History
 Columns = dict[str, NDArray[np.float64]]
 MAX_SCORED = 128
 MIN_TO_FIT = 4
+SMALL_SPACE = 20_000
+N_PARENTS = 64
+BAD_TAIL = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,26 @@ class _Pool:
     mean: Columns
     hopeful: Columns
 
+    def joined(self, other: _Pool) -> _Pool:
+        """This pool and another."""
+        rows = np.concatenate([self.rows, other.rows])
+        mean = {m: np.concatenate([c, other.mean[m]]) for m, c in self.mean.items()}
+        hopeful = {m: np.concatenate([c, other.hopeful[m]]) for m, c in self.hopeful.items()}
+        return _Pool(rows, mean, hopeful)
+
 
 class PredictorGuided(SearchStrategy):
     """Proposes the candidate whose hopeful prediction adds most to the hypervolume.
 
-    After random candidates the predictor is fitted to all completed trials whenever a trial
-    finished. A pool of fresh samples, mutants and crossovers of the measured front is scored at
-    mean plus or minus `beta` standard deviations; closed-form costs are exact, never predicted.
-    Running trials count as measured at their predicted mean, so that parallel asks spread out.
-    Candidates predicted to meet the constraints come first.
+    After random candidates the predictor is fitted to all completed trials whenever `refit` more of
+    them finished. A pool is scored at mean plus or minus `beta` standard deviations; closed-form
+    costs are exact, never predicted. The pool is the whole space where that is small; else fresh
+    samples, mutants and crossovers of the measured best, and then, generation by generation, of
+    those predicted best. Running trials count as measured at their predicted mean, so that
+    parallel asks spread out. Candidates predicted to meet the constraints come first.
+
+    Objective values on the bad side, further from the median than twice the best one is, count as
+    that far: what fails should not decide how good ones are told apart.
 
     Args:
         space: what to search.
@@ -56,13 +70,16 @@ class PredictorGuided(SearchStrategy):
         featurize: `(n, d)` rows to `(n, f)` features.
         costs: closed-form columns of `(n, d)` rows.
         n_initial: random candidates first.
-        pool: candidates scored per state of knowledge.
+        pool: candidates scored per state of knowledge, where the space is larger than 20,000.
         beta: standard deviations of optimism.
+        generations: of the search on predictions; 1 is mutants of the measured alone.
+        refit: finished trials between two fits; as many as the budget fits once.
         fidelity: of the tasks.
         admissible: which rows may be asked at all; None for every row.
 
-    Reference: Luo et al. 2020 (GBDT-NAS), algorithm 1, and Emmerich et al. 2006 for the
-    hypervolume improvement; optimism and the mutated pool are additions.
+    Reference: Luo et al. 2020 (GBDT-NAS), algorithm 1; Wen et al. 2020 (Neural Predictor) with
+    `refit` as large as the budget; Cummings et al. 2022 (LINAS) with several generations; Emmerich
+    et al. 2006 for the hypervolume improvement; Srinivas et al. 2010 for optimism.
     """
 
     def __init__(
@@ -76,6 +93,8 @@ class PredictorGuided(SearchStrategy):
         n_initial: int = 12,
         pool: int = 4000,
         beta: float = 0.5,
+        generations: int = 3,
+        refit: int = 1,
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
@@ -88,11 +107,14 @@ class PredictorGuided(SearchStrategy):
         self._n_initial = n_initial
         self._pool_size = pool
         self._beta = beta
+        self._generations = generations
+        self._refit = refit
         self._fidelity = fidelity
         self._admissible = admissible
         self._history = History(space, fidelity)
         self._cached: tuple[int, _Pool] | None = None
         self._fitted_at = -1
+        self._whole = space.rows() if space.size <= SMALL_SPACE and space.cell is None else None
         known = set(costs(space.sample(1, np.random.default_rng(0))))
         self._exact = [m for m in goals.metrics if m in known]
         self._learned = [m for m in goals.metrics if m not in known]
@@ -117,7 +139,10 @@ class PredictorGuided(SearchStrategy):
         self._history.tell(trials)
 
     def predict(self, rows: Genotypes) -> tuple[Columns, Columns]:
-        """Mean and standard deviation columns of every goal's metric for `(n, d)` rows."""
+        """Mean and standard deviation columns of every goal's metric for `(n, d)` rows.
+
+        Those of objectives are of values clipped on the bad side.
+        """
         self._fit()
         costs = self._costs(rows)
         mean = {m: np.asarray(costs[m]) for m in self._exact}
@@ -148,47 +173,94 @@ class PredictorGuided(SearchStrategy):
         if self._cached is not None and self._cached[0] == n_finished:
             return self._cached[1]
         rng = np.random.default_rng((self._seed, n_finished, 1))
-        rows = self._candidates(rng)
+        pool = self._scored(self._admitted(self._first_rows(rng)))
+        share = self._pool_size // (2 * self._generations)
+        for _ in range(self._generations - 1 if self._whole is None else 0):
+            if not len(pool.rows):
+                break
+            order = best_first(
+                self._goals.losses(pool.hopeful),
+                self._goals.violations(pool.mean, len(pool.rows)),
+            )
+            children = self._children(pool.rows[order[:N_PARENTS]], share, rng)
+            pool = pool.joined(self._scored(self._admitted(children)))
+        self._cached = n_finished, pool
+        return pool
+
+    def _scored(self, rows: Genotypes) -> _Pool:
         mean, std = self.predict(rows)
         hopeful = dict(mean)
         for objective in self._goals.objectives:
             sign = 1.0 if objective.direction == "max" else -1.0
             m = objective.metric
             hopeful[m] = mean[m] + sign * self._beta * std[m]
-        pool = _Pool(rows, mean, hopeful)
-        self._cached = n_finished, pool
-        return pool
+        return _Pool(rows, mean, hopeful)
 
-    def _candidates(self, rng: np.random.Generator) -> Genotypes:
-        """Fresh samples, mutants and crossovers of the measured best, admissible ones only."""
-        quarter = self._pool_size // 4
+    def _first_rows(self, rng: np.random.Generator) -> Genotypes:
+        """The whole space, or fresh samples and children of the measured best."""
+        if self._whole is not None:
+            return self._whole
+        n_children = (self._pool_size * 3) // (4 * self._generations)
         measured = self._history.rows()
-        losses, violations = self._measured()
-        best = measured[best_first(losses, violations)[: max(8, len(measured) // 4)]]
-        parents = best[rng.integers(len(best), size=(3, quarter))]
-        rows = np.concatenate(
-            [
-                self._space.sample(self._pool_size - 3 * quarter, rng),
-                self._space.mutate(parents[0], rng),
-                self._space.mutate(parents[1], rng, rate=0.1),
-                self._space.crossover(parents[1], parents[2], rng),
-            ]
+        order = best_first(*self._measured())
+        best = measured[order[: max(8, len(measured) // 4)]]
+        n_fresh = self._pool_size // 4
+        return np.concatenate(
+            [self._space.sample(n_fresh, rng), self._children(best, n_children, rng)]
         )
+
+    def _children(self, parents: Genotypes, n: int, rng: np.random.Generator) -> Genotypes:
+        """`(n, d)` mutants, small and larger, and crossovers of `(k, d)` parents."""
+        third = -(-n // 3)
+        a, b, c = parents[rng.integers(len(parents), size=(3, third))]
+        mutants = self._space.mutate(a, rng), self._space.mutate(b, rng, rate=0.1)
+        return np.concatenate([*mutants, self._space.crossover(b, c, rng)])
+
+    def _admitted(self, rows: Genotypes) -> Genotypes:
+        """Those never told, each once, and admissible."""
         rows = rows[self._history.unseen(rows)]
         return rows if self._admissible is None else rows[self._admissible(rows)]
 
     def _fit(self) -> None:
-        if self._fitted_at == len(self._history) or not self._learned:
+        """Learn from all completed trials, if enough finished since the last time.
+
+        When that was is a function of the number of trials alone, so a replay fits alike.
+        """
+        n_completed = len(self._history)
+        wanted = n_completed
+        if n_completed > self._n_initial:
+            wanted -= (n_completed - self._n_initial) % self._refit
+        if self._fitted_at == wanted or not self._learned:
             return
-        columns = self._history.columns(self._learned)
-        targets = np.stack([columns[m] for m in self._learned], axis=1)
+        columns = self._clipped(self._history.columns(self._learned))
+        targets = np.stack([columns[m] for m in self._learned], axis=1)[:wanted]
         usable = np.isfinite(targets).all(axis=1)
-        self._predictor.fit(self._featurize(self._history.rows())[usable], targets[usable])
-        self._fitted_at = len(self._history)
+        rows = self._history.rows()[:wanted]
+        self._predictor.fit(self._featurize(rows)[usable], targets[usable])
+        self._fitted_at = wanted
 
     def _measured(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Losses, clipped, and violations of the completed trials."""
         columns = self._history.columns(self._goals.metrics)
-        return self._goals.losses(columns), self._goals.violations(columns, len(self._history))
+        violations = self._goals.violations(columns, len(self._history))
+        return self._goals.losses(self._clipped(columns)), violations
+
+    def _clipped(self, columns: Columns) -> Columns:
+        """Columns with the bad tail of objectives that are no constraints cut off."""
+        clipped = dict(columns)
+        bounded = {c.metric for c in self._goals.constraints}
+        for objective in self._goals.objectives:
+            m = objective.metric
+            if m not in columns or m in bounded or not np.isfinite(columns[m]).any():
+                continue
+            middle = np.nanmedian(columns[m])
+            if objective.direction == "max":
+                least = middle - BAD_TAIL * (np.nanmax(columns[m]) - middle)
+                clipped[m] = np.maximum(columns[m], least)
+            else:
+                most = middle + BAD_TAIL * (middle - np.nanmin(columns[m]))
+                clipped[m] = np.minimum(columns[m], most)
+        return clipped
 
     def _pick(
         self,

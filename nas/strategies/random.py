@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.core import Evaluate, Fidelity, Genotypes, SearchSpace, SearchStrategy, Task, Trial
+from nas.core import Fidelity, Genotypes, SearchSpace, SearchStrategy, Task, Trial
 from nas.strategies._history import Admissible, History
 
 
@@ -29,22 +29,13 @@ class RandomSearch(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
         self._seed = seed
-        self._fidelity = fidelity
         self._admissible = admissible
         self._history = History(space, fidelity)
 
     def ask(self, n: int) -> Sequence[Task]:
         """At most `n` tasks; fewer only when the space is exhausted."""
-        chosen: list[Genotypes] = []
-        while len(chosen) < n:
-            rng = np.random.default_rng((self._seed, self._history.n_started + len(chosen)))
-            row = self._history.random_row(rng, chosen, self._admissible)
-            if row is None:
-                break
-            chosen.append(row)
-        return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
+        return self._history.tasks(n, self._seed, self._next)
 
     def recall(self, trials: Sequence[Trial]) -> None:
         """Take completed trials of earlier jobs."""
@@ -53,3 +44,8 @@ class RandomSearch(SearchStrategy):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         self._history.tell(trials)
+
+    def _next(
+        self, rng: np.random.Generator, _: int, chosen: Sequence[Genotypes]
+    ) -> Genotypes | None:
+        return self._history.random_row(rng, chosen, self._admissible)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+import pytest
 
 import searchspaces
-from nas.core import Genotypes, Goals, SearchStrategy, Trial, hypervolume
+from nas.core import (
+    Decision,
+    Fidelity,
+    Genotypes,
+    Goals,
+    SearchSpace,
+    SearchStrategy,
+    Trial,
+    hypervolume,
+)
 from nas.core.goals import columns_of
-from nas.strategies import PredictorGuided, RandomSearch, RegularizedEvolution
+from nas.strategies import (
+    STRATEGIES,
+    PredictorGuided,
+    RandomSearch,
+    RegularizedEvolution,
+    SearchContext,
+    make_strategy,
+)
 from predictors.encoders import encode, with_costs
 from predictors.gbdt import GradientBoostedTrees
 
@@ -54,3 +73,97 @@ def test_predictor_guided_beats_random_and_evolution_in_every_seed() -> None:
         evolution = RegularizedEvolution(SPACE, GOALS, seed, population=15, sample=5)
         baseline = max(volume_after(RandomSearch(SPACE, seed)), volume_after(evolution))
         assert volume_after(guided) > 1.1 * baseline
+
+
+TABLE = SearchSpace(tuple(Decision(f"w{i}", (1, 2, 4, 8)) for i in range(16)))
+TARGETS = {
+    "one": Goals.parse(["accuracy"]),
+    "two": Goals.parse(["accuracy", "bytes:min"]),
+    "bounded": Goals.parse(["accuracy"], ["bytes<=40"]),
+}
+
+
+def looked_up(row: Genotypes) -> dict[str, float]:
+    """Accuracy that grows with widths, less for wide ones and where neighbours differ."""
+    width, place = row / 3, np.arange(16)
+    gain = np.average(np.sqrt(width), weights=1 + place % 3)
+    uneven = np.abs(np.diff(width)).mean() / 3
+    return {
+        "accuracy": float(gain - uneven + 0.01 * np.sin(5 * row @ place)),
+        "bytes": float(row @ (1 + place % 4)),
+    }
+
+
+def result(name: str, target: str, seed: int, n_trials: int) -> float:
+    """What a search with default settings and two workers found: best accuracy, or hypervolume."""
+    goals = TARGETS[target]
+    strategy = make_strategy(
+        name,
+        SearchContext(
+            space=TABLE,
+            goals=goals,
+            seed=seed,
+            n_trials=n_trials,
+            fidelity=Fidelity.TRAINED,
+            admissible=None,
+            costs=lambda rows: {},
+            featurize=lambda rows: rows.astype(np.float32),
+            predictor=lambda _: GradientBoostedTrees(),
+            default_predictor="",
+        ),
+        {},
+    )
+    found: list[dict[str, float]] = []
+    running: list[Trial] = []
+    for number in range(n_trials):
+        running.append(Trial(number, strategy.ask(1)[0]))
+        strategy.tell(running[-1:])
+        if len(running) == 2:
+            done = running.pop(0)
+            assert done.candidate is not None
+            found.append(looked_up(TABLE.row(done.candidate)))
+            strategy.tell([done.completed(found[-1])])
+    columns = columns_of(found, ["accuracy", "bytes"])
+    losses = goals.losses(columns)[goals.violations(columns, len(found)) == 0.0]
+    if target == "two":
+        return hypervolume(losses, np.array([0.0, 120.0]))
+    return -float(losses.min(initial=0.0))
+
+
+@cache
+def median(name: str, target: str, n_trials: int, n_seeds: int = 5) -> float:
+    return float(np.median([result(name, target, seed, n_trials) for seed in range(n_seeds)]))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "local-search",
+        "regularized-evolution",
+        "differential-evolution",
+        "nsga2",
+        "nsga3",
+        "cross-entropy",
+    ],
+)
+def test_every_strategy_beats_random_search(name: str, target: str) -> None:
+    n_trials = 150 if target == "two" else 60
+    assert median(name, target, n_trials) > median("random", target, n_trials)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["optuna-tpe", "optuna-nsga2"])
+def test_optuna_beats_random_search_in_fewer_trials(name: str, target: str) -> None:
+    assert median(name, target, 50, n_seeds=3) > median("random", target, 60)
+
+
+@pytest.mark.usefixtures("hasty_gp")
+def test_gaussian_processes_beat_random_search_in_few_trials() -> None:
+    assert median("optuna-gp", "one", 20, n_seeds=3) > median("random", "one", 60)
+
+
+def test_no_strategy_is_left_out() -> None:
+    tested = {"local-search", "regularized-evolution", "differential-evolution", "nsga2", "nsga3"}
+    tested |= {"cross-entropy", "optuna-tpe", "optuna-nsga2", "optuna-gp", "predictor-guided"}
+    assert tested | {"random"} == set(STRATEGIES)
