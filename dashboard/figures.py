@@ -55,7 +55,7 @@ def pareto_figure(trials: Sequence[Trial], goals: Goals, x: str, y: str) -> go.F
             figure.add_vline(constraint.bound, **line)
         elif constraint.metric == y:
             figure.add_hline(constraint.bound, **line)
-    return _styled(figure, label(x), label(y)).update_layout(height=420)
+    return styled(figure, label(x), label(y)).update_layout(height=420)
 
 
 def progress_figures(finished: Sequence[Trial], goals: Goals) -> dict[str, go.Figure]:
@@ -69,7 +69,7 @@ def progress_figures(finished: Sequence[Trial], goals: Goals) -> dict[str, go.Fi
     for i, (title, values) in enumerate(series.items()):
         line = {"shape": "hv", "color": SEARCH if i else FRONT}
         figure = go.Figure(go.Scatter(x=count, y=values, line=line, name=title))
-        figures[title] = _styled(figure, "completed trials").update_layout(title=title, height=300)
+        figures[title] = styled(figure, "completed trials").update_layout(title=title, height=300)
     return figures
 
 
@@ -91,7 +91,7 @@ def prediction_figure(
         ]
     )
     figure.update_layout(title=f"{label(metric)}: Kendall tau {tau:.2f}", showlegend=False)
-    return _styled(figure, "measured", "predicted (5-fold)")
+    return styled(figure, "measured", "predicted (5-fold)")
 
 
 def importance_figure(metric: str, shares: Mapping[str, float]) -> go.Figure:
@@ -100,7 +100,7 @@ def importance_figure(metric: str, shares: Mapping[str, float]) -> go.Figure:
     names, values = [name for name, _ in top], [value for _, value in top]
     figure = go.Figure(go.Bar(x=values, y=names, orientation="h", marker_color=SEARCH))
     figure.update_xaxes(tickformat=".0%")
-    return _styled(figure).update_layout(title=label(metric), margin={"l": 170})
+    return styled(figure).update_layout(title=label(metric), margin={"l": 170})
 
 
 def _points(
@@ -129,7 +129,8 @@ def _hover(trial: Trial) -> str:
     return "<br>".join([head, *metrics, *decisions])
 
 
-def _styled(figure: go.Figure, x: str | None = None, y: str | None = None) -> go.Figure:
+def styled(figure: go.Figure, x: str | None = None, y: str | None = None) -> go.Figure:
+    """The figure in the style of all pages, axes named."""
     figure.update_layout(
         template="plotly_white",
         margin={"l": 60, "r": 20, "t": 50, "b": 50},

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 
 from dashboard.figures import (
     importance_figure,
@@ -21,6 +17,7 @@ from dashboard.figures import (
     prediction_figure,
     progress_figures,
 )
+from dashboard.page import place, render_page
 from nas.core import Goals, Trial, TrialState, front_of
 
 TEXT_COLUMNS = ("candidate", "state", "fidelity", "decisions", "bits per stage")
@@ -64,30 +61,14 @@ class ReportContent:
 def render_report(content: ReportContent) -> str:
     """The report as HTML; it loads nothing from anywhere."""
     figures, sections = _sections(content)
-    payload = [{"target": name, **json.loads(figure.to_json())} for name, figure in figures.items()]
     facts = "".join(
         f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in content.facts.items()
     )
-    title = escape(content.title)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}: search report</title>
-<style>{_static("report.css")}</style>
-</head>
-<body>
-<h1>{title}</h1>
+    body = f"""<h1>{escape(content.title)}</h1>
 <p class="lead">{escape(_summary(content))}</p>
 <dl>{facts}</dl>
-{sections}
-<script type="application/json" id="figures">{_safe_json(payload)}</script>
-<script>{get_plotlyjs()}</script>
-<script>{_static("report.js")}</script>
-</body>
-</html>
-"""
+{sections}"""
+    return render_page(f"{content.title}: search report", body, figures)
 
 
 def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
@@ -98,7 +79,7 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
     for other in metrics[1:] or ["macs"]:
         name = f"pareto-{len(figures)}"
         figures[name] = pareto_figure(content.trials, content.goals, x=other, y=metrics[0])
-        parts.append(_place(name))
+        parts.append(place(name))
     parts.append("<h2>Progress</h2>")
     progress = progress_figures(content.finished, content.goals).values()
     parts.append(_side_by_side("progress", progress, figures))
@@ -207,20 +188,8 @@ def _bits(trial: Trial) -> str:
     return " ".join(str(bits) for bits in asked.values())
 
 
-def _place(name: str) -> str:
-    return f'<div class="figure" id="{name}"></div>'
-
-
 def _side_by_side(name: str, drawn: Iterable[go.Figure], figures: dict[str, go.Figure]) -> str:
     """Places for `drawn`, which are added to `figures`; below each other on narrow screens."""
     places = {f"{name}-{i}": figure for i, figure in enumerate(drawn)}
     figures.update(places)
-    return f'<div class="pair">{"".join(map(_place, places))}</div>'
-
-
-def _safe_json(payload: Any) -> str:
-    return json.dumps(payload, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _static(name: str) -> str:
-    return files("dashboard").joinpath("static", name).read_text()
+    return f'<div class="pair">{"".join(map(place, places))}</div>'

@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from nas import console, forecast, jobs
+from nas.benchmarks.command import benchmark
+from nas.benchmarks.micro import micro_benchmark
 from nas.core import InvalidInputError, Job, NasError
 from nas.front import Front
+from nas.options import parsed
 from nas.problem import Problem
 from nas.reporting import write_report
 from nas.reuse import earlier_scores
@@ -28,6 +31,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(benchmark)
+app.command()(micro_benchmark)
 out, err = Console(), Console(stderr=True)
 
 Home = Annotated[Path, typer.Option(envvar="NAS_HOME", help="Folder for database and models.")]
@@ -74,7 +79,7 @@ def search(
     space: Space = "mobilenet",
     space_option: SpaceOption = None,
     strategy: Annotated[
-        str, typer.Option(help="predictor-guided, regularized-evolution or random.")
+        str, typer.Option(help="How candidates are proposed; a wrong name lists them all.")
     ] = "predictor-guided",
     strategy_option: Annotated[
         list[str] | None, typer.Option(help='For example "population=20". Repeatable.')
@@ -106,17 +111,17 @@ def search(
             "name": name,
             "data": data,
             "data_limit": data_limit,
-            "space": {"name": space, "options": _options("space-option", space_option)},
+            "space": {"name": space, "options": parsed("space-option", space_option)},
             "strategy": {
                 "name": strategy,
-                "options": _options("strategy-option", strategy_option),
+                "options": parsed("strategy-option", strategy_option),
             },
             "objectives": objective or DEFAULT_OBJECTIVES,
             "constraints": constraint or (),
             "devices": device or DEVICES,
             "budget": {"trials": trials, "finalists": finalists},
-            "training": _options("training", training),
-            "supernet": None if supernet is None else _options("supernet", supernet),
+            "training": parsed("training", training),
+            "supernet": None if supernet is None else parsed("supernet", supernet),
             "seed": seed,
         }
     )
@@ -189,13 +194,13 @@ def preview(
         {
             "data": data,
             "data_limit": data_limit,
-            "space": {"name": space, "options": _options("space-option", space_option)},
+            "space": {"name": space, "options": parsed("space-option", space_option)},
             "objectives": objective or DEFAULT_OBJECTIVES,
             "constraints": constraint or (),
             "devices": device or DEVICES,
             "budget": {"trials": trials, "finalists": finalists},
-            "training": _options("training", training),
-            "supernet": None if supernet is None else _options("supernet", supernet),
+            "training": parsed("training", training),
+            "supernet": None if supernet is None else parsed("supernet", supernet),
         }
     )
     n_workers = _checked_workers(workers) or usable_cpus()
@@ -283,24 +288,6 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
-
-
-def _options(field: str, texts: list[str] | None) -> dict[str, Any]:
-    """`["n_stages=2", "kernels=[3,5]"]` as a mapping; values are JSON.
-
-    Raises:
-        InvalidInputError: not of the form name=value.
-    """
-    options: dict[str, Any] = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        try:
-            options[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            equals = ""
-        if not equals:
-            raise InvalidInputError(field, text, "name=value with a JSON value")
-    return options
 
 
 def _checked_workers(workers: int | None) -> int | None:

@@ -28,7 +28,7 @@ def blocks(language: str) -> list[str]:
 def test_every_command_in_the_readme_exists_with_its_options() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     text = "\n".join(blocks("")).replace("\\\n", " ")
-    used = re.findall(r"^nas (\w+)(.*)$", text, re.MULTILINE)
+    used = re.findall(r"^nas ([\w-]+)(.*)$", text, re.MULTILINE)
     assert {name for name, _ in used} >= {"search", "front", "export", "report", "preview"}
     for name, rest in used:
         options = {o for p in commands[name].params for o in p.opts}

@@ -1,0 +1,184 @@
+"""`nas benchmark`: the table, the plot and the JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dashboard.benchmark import benchmark_page
+from nas.benchmarks.runs import BenchmarkSpec, Contest, Run
+from nas.benchmarks.statistics import Summary, curves, interval, summaries, to_json
+from nas.core import Direction, InvalidInputError
+from nas.options import parsed
+from workers.datasets import data_folder
+from workers.executors.mapping import each_done
+
+CHECKPOINTS = (50, 100, 250, 500, 1000)
+PIPE_WIDTH = 160
+"""Columns of what is printed to a file: no cell is cut there."""
+
+
+def benchmark(
+    space: Annotated[str, typer.Option(help="nasbench201, nasbench101, or table:PATH.npz.")],
+    objective: Annotated[list[str], typer.Option(help="metric, metric:min or metric:max.")],
+    strategies: Annotated[
+        str, typer.Option(help="Names, joined by commas; the first is what others are tested with.")
+    ] = "predictor-guided,regularized-evolution,random",
+    constraint: Annotated[list[str] | None, typer.Option(help="metric<=number.")] = None,
+    strategy_option: Annotated[
+        list[str] | None, typer.Option(help='"STRATEGY.NAME=VALUE". Repeatable.')
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each strategy.")] = 20,
+    budget: Annotated[int, typer.Option(help="Queries of a run.")] = 300,
+    target: Annotated[
+        str | None, typer.Option(help="Value to reach, or best for the table's best.")
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Worst value that counts in the hypervolume, "METRIC=VALUE". Repeatable.'
+        ),
+    ] = None,
+    parallel: Annotated[int, typer.Option(help="Queries under way at once.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Runs at once; default: one a CPU.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; default: start one.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File for runs and summaries.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="HTML file for the curves.")] = None,
+) -> None:
+    """Compare strategies on a tabular space, same budgets, run in parallel on Ray."""
+    spec = BenchmarkSpec(
+        space=space,
+        objectives=tuple(objective),
+        constraints=tuple(constraint or ()),
+        strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),
+        seeds=seeds,
+        budget=budget,
+        target=target,
+        parallel=parallel,
+        options=_by_strategy(strategy_option or []),
+        reference=_numbers("reference", reference or []),
+    )
+    folder = data_folder()
+    contest = spec.check(folder)
+    for field, path in (("json", json_file), ("plot", plot)):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise InvalidInputError(field, str(path), "a file in a folder that exists")
+    pairs = [(name, seed) for seed in range(seeds) for name in spec.strategies]
+    runs = _run(_Job(spec, folder), pairs, workers, address)
+    better = contest.several or contest.goals.objectives[0].direction is Direction.MAXIMIZE
+    found = summaries(runs, better)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console.print(summary_table(contest, found))
+    console.print(curve_table(contest, runs))
+    if json_file is not None:
+        json_file.write_text(json.dumps(to_json(runs, found, asdict(spec)), indent=1) + "\n")
+        console.print(f"written: {json_file}")
+    if plot is not None:
+        series = {name: curves(runs, name) for name in spec.strategies}
+        plot.write_text(benchmark_page(f"Benchmark {spec.space}", measure(contest), series))
+        console.print(f"written: {plot}")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Runs one pair of strategy and seed, in whatever process it finds itself."""
+
+    spec: BenchmarkSpec
+    folder: Path
+
+    def __call__(self, pair: tuple[str, int]) -> Run:
+        return self.spec.check(self.folder).run(*pair)
+
+
+def _run(
+    job: _Job, pairs: Sequence[tuple[str, int]], workers: int | None, address: str | None
+) -> list[Run]:
+    """Every run, in the order of `pairs`."""
+    place = {pair: i for i, pair in enumerate(pairs)}
+    runs: list[Run | None] = [None] * len(pairs)
+    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("runs", total=len(pairs))
+        for run in each_done(job, pairs, workers, address):
+            runs[place[run.strategy, run.seed]] = run
+            bar.advance(task)
+    return [run for run in runs if run is not None]
+
+
+def measure(contest: Contest) -> str:
+    """What the curves show, for people."""
+    if contest.several:
+        return "share of the true front's hypervolume"
+    return f"best {contest.goals.objectives[0].metric}"
+
+
+def summary_table(contest: Contest, found: Sequence[Summary]) -> Table:
+    """Strategies, best rank first."""
+    spec = contest.spec
+    table = Table(title=f"{spec.space}: {spec.seeds} seeds, {spec.budget} queries")
+    columns = ["strategy", "mean rank", f"{measure(contest)}, median (quartiles)"]
+    if contest.target is not None:
+        columns += [f"queries to {contest.target:.6g}, median (quartiles)", "reached"]
+    columns += [f"p against {found[0].strategy}", "ms an ask"]
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left")
+    for s in sorted(found, key=lambda s: s.rank):
+        cells = [s.strategy, f"{s.rank:.2f}", _spread(s.final, ".5g")]
+        if contest.target is not None:
+            cells += [_spread(s.queries, "g"), f"{100 * s.reached:.0f} %"]
+        p_value = "" if s.p_value is None else f"{s.p_value:.2g}"
+        table.add_row(*cells, p_value, f"{1000 * s.ask_seconds:.1f}")
+    return table
+
+
+def curve_table(contest: Contest, runs: Sequence[Run]) -> Table:
+    """Mean and 95 % bootstrap interval at a few numbers of queries."""
+    budget = contest.spec.budget
+    shown = [n for n in CHECKPOINTS if n < budget] + [budget]
+    table = Table(title=f"{measure(contest)}: mean, 95 % interval")
+    table.add_column("strategy")
+    for n in shown:
+        table.add_column(f"{n} queries", justify="right")
+    for name in contest.spec.strategies:
+        values = curves(runs, name)
+        cells = []
+        for n in shown:
+            mean, low, high = interval(values[:, min(n, values.shape[1]) - 1])
+            cells.append("-" if np.isnan(mean) else f"{mean:.5g} ({low:.5g} to {high:.5g})")
+        table.add_row(name, *cells)
+    return table
+
+
+def _spread(values: tuple[float, float, float], form: str) -> str:
+    low, middle, high = ("never" if np.isinf(v) else f"{v:{form}}" for v in values)
+    return f"{middle} ({low} to {high})"
+
+
+def _numbers(field: str, texts: Sequence[str]) -> dict[str, float]:
+    values = parsed(field, texts)
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidInputError(f"{field}.{name}", value, "a number")
+    return values
+
+
+def _by_strategy(texts: Sequence[str]) -> dict[str, dict[str, object]]:
+    options: dict[str, dict[str, object]] = {}
+    for text in texts:
+        name, dot, rest = text.partition(".")
+        if not dot or "=" not in rest:
+            raise InvalidInputError("strategy-option", text, '"STRATEGY.NAME=VALUE"')
+        options.setdefault(name, {}).update(parsed("strategy-option", [rest]))
+    return options
