@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,8 +34,9 @@ from workers.training import TrainingSettings, accuracy, train
 SPACE = {
     "n_stages": 2,
     "depths": [1, 2],
-    "widths": [[4, 8, 12], [8, 12, 16]],
+    "widths": [[4, 8, 12], [4, 8, 16]],
     "expansions": [1, 2, 3],
+    "keep": [0.25, 0.5, 1.0],
     "weight_bits": [2, 3, 4, 8, 32],
     "activation_bits": [2, 4, 8, 32],
 }
@@ -100,10 +101,12 @@ class Run:
     score_seconds: float
 
 
-def problem() -> tuple[searchspaces.ModelFamily, Dataset]:
+def problem(
+    space: Mapping[str, object] = SPACE,
+) -> tuple[searchspaces.ModelFamily, Dataset]:
     """The space and the data."""
     torch.set_num_threads(1)
-    return searchspaces.family("mobilenet", (1, 8, 8), 10, SPACE), load_dataset("digits")
+    return searchspaces.family("mobilenet", (1, 8, 8), 10, space), load_dataset("digits")
 
 
 def drawn(n: int) -> list[Candidate]:
@@ -115,7 +118,7 @@ def drawn(n: int) -> list[Candidate]:
 def alone(candidate: Candidate, seed: int) -> float:
     """Validation accuracy of a stand-alone training."""
     family, data = problem()
-    settings = EvaluationSettings(epochs=20, finetune_epochs=4, qat_epochs=24, n_runs=30, seed=seed)
+    settings = EvaluationSettings(epochs=12, finetune_epochs=2, qat_epochs=12, n_runs=30, seed=seed)
     with TemporaryDirectory() as folder:
         evaluator = CandidateEvaluator(family, data, Path(folder), settings)
         found = evaluator.evaluate(candidate, Fidelity.TRAINED, lambda _: None)
@@ -136,10 +139,10 @@ def inherited(name: str, seed: int, candidates: Sequence[Candidate]) -> Run:
 
 
 def trained_supernet(
-    settings: SupernetSettings, seed: int
+    settings: SupernetSettings, seed: int, space: Mapping[str, object] = SPACE
 ) -> tuple[searchspaces.Supernet, Dataset]:
     """A supernet of the space, and its data; kept in the folder `NAS_BENCHMARK_CACHE`, if set."""
-    family, data = problem()
+    family, data = problem(space)
     trainer = SupernetTrainer(family, data, settings, seed)
     folder = os.environ.get("NAS_BENCHMARK_CACHE")
     name = training_digest(family, data.digest, settings, seed)

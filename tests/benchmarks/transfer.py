@@ -2,9 +2,10 @@
 
     .venv/bin/python tests/benchmarks/transfer.py --seeds 5
 
-Per seed one supernet (small networks on digits) scores 300 float candidates and 300 quantized
-ones; 200 of these are the test, the predictors learn from the first 20, 50 or 100 others. Figures
-are Kendall's tau between predicted and inherited accuracy on the test.
+The space is small networks on digits with 4, 6 or 8 bits everywhere, as in Wang et al. 2020 (APQ),
+or without any. Per seed one supernet scores 300 float candidates and 300 quantized ones; 200 of
+these are the test, the predictors learn from the first 20, 50 or 100 others. Figures are Kendall's
+tau between predicted and inherited accuracy on the test.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from supernet import RECIPE, problem, score, trained_supernet
 
-from nas.core import Genotypes, Predictor
+from nas.core import Genotypes, Predictor, SearchSpace
 from predictors.encoders import Features, with_costs
 from predictors.gbdt import GradientBoostedTrees
 from predictors.neural import NeuralEnsemble
@@ -27,6 +28,14 @@ from predictors.validation import kendall_tau
 
 N_FLOAT, N_TEST, COUNTS = 300, 200, (20, 50, 100)
 STATISTICS = ("macs", "params", "bit_ops")
+SPACE = {
+    "n_stages": 2,
+    "depths": [1, 2],
+    "widths": [[4, 8, 12], [8, 12, 16]],
+    "expansions": [1, 2, 3],
+    "weight_bits": [4, 6, 8, 32],
+    "activation_bits": [4, 6, 8],
+}
 Columns = NDArray[np.float64]
 
 
@@ -55,14 +64,11 @@ def main() -> None:
 
 def measured(seed: int) -> dict[str, dict[int, float]]:
     """Tau by predictor and number of quantized scores."""
-    family = problem()[0]
-    supernet, data = trained_supernet(RECIPE, seed)
+    family = problem(SPACE)[0]
+    supernet, data = trained_supernet(RECIPE, seed, SPACE)
     space, rng = family.space, np.random.default_rng(1000 + seed)
-    floats = space.widened(
-        (narrow := space.narrowed(_float_options(space.names))).sample(N_FLOAT, rng), narrow
-    )
-    rows = space.sample(4 * N_TEST, rng)
-    rows = rows[_is_quantized(rows, space.names)][: N_TEST + max(COUNTS)]
+    floats = _drawn(space, [32], N_FLOAT, rng)
+    rows = _drawn(space, [4, 6, 8], N_TEST + max(COUNTS), rng)
 
     def scores(of: Genotypes) -> Columns:
         return np.array([[score(supernet, space.candidate(row), data)] for row in of])
@@ -113,14 +119,11 @@ class Pooled(GradientBoostedTrees):
         return super().fit(np.concatenate([self._float[0], x]), np.concatenate([self._float[1], y]))
 
 
-def _float_options(names: tuple[str, ...]) -> dict[str, list[int]]:
-    return {name: [32] for name in names if name.endswith("weight_bits")}
-
-
-def _is_quantized(rows: Genotypes, names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """`(n,)` whether any stage has quantized weights."""
-    columns = [i for i, name in enumerate(names) if name.endswith("activation_bits")]
-    return np.asarray((rows[:, columns] >= 0).any(axis=1))
+def _drawn(space: SearchSpace, bits: list[int], n: int, rng: np.random.Generator) -> Genotypes:
+    """`(n, d)` random rows whose stages all have one of these weight bits."""
+    names = [name for name in space.names if name.endswith("weight_bits")]
+    narrow = space.narrowed(dict.fromkeys(names, bits))
+    return space.widened(narrow.sample(n, rng), narrow)
 
 
 if __name__ == "__main__":
