@@ -93,7 +93,7 @@ STRATEGIES: dict[str, Maker] = {
     "nsga3": lambda space, seed: NSGA3(space, GOALS, seed, population=8),
     "cross-entropy": lambda space, seed: CrossEntropy(space, GOALS, seed, population=6),
     "optuna-tpe": lambda space, seed: OptunaSearch(space, GOALS, seed, "tpe", n_initial=10),
-    "optuna-gp": lambda space, seed: OptunaSearch(space, SINGLE_GOAL, seed, "gp", n_initial=14),
+    "optuna-gp": lambda space, seed: OptunaSearch(space, SINGLE_GOAL, seed, "gp", n_initial=18),
     "optuna-nsga2": lambda space, seed: OptunaSearch(space, GOALS, seed, "nsga2", n_initial=6),
     "predictor-guided": guided,
     "finalists": lambda space, seed: Finalists(RandomSearch(space, seed), GOALS, 20, 5),

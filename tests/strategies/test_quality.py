@@ -152,7 +152,7 @@ def test_every_strategy_beats_random_search(name: str, target: str) -> None:
     assert median(name, target, n_trials) > median("random", target, n_trials)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["two", "bounded"])
 @pytest.mark.parametrize("name", ["optuna-tpe", "optuna-nsga2"])
 def test_optuna_beats_random_search_in_fewer_trials(name: str, target: str) -> None:
     assert median(name, target, 50, n_seeds=3) > median("random", target, 60)
