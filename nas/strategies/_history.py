@@ -104,11 +104,12 @@ class History:
 
     def unseen(self, rows: Genotypes, chosen: Sequence[Genotypes] = ()) -> NDArray[np.bool_]:
         """`(n,)` whether a row was neither told nor chosen, nor stands earlier in `rows`."""
-        passed = {int(k) for k in self._space.keys(np.stack(chosen))} if len(chosen) else set()
+        keys = self._space.keys(rows)
         mask = np.zeros(len(rows), dtype=np.bool_)
-        for i, key in enumerate(self._space.keys(rows).tolist()):
-            mask[i] = key not in self.keys and key not in passed
-            passed.add(key)
+        mask[np.unique(keys, return_index=True)[1]] = True
+        mask &= ~np.isin(keys, np.fromiter(self.keys, np.uint64, len(self.keys)))
+        if len(chosen):
+            mask &= ~np.isin(keys, self._space.keys(np.stack(chosen)))
         return mask
 
     def first_new(

@@ -8,12 +8,13 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Fidelity, Genotypes, Goals, SearchSpace, SearchStrategy, Task, Trial
+from nas.core import Fidelity, Genotypes, Goals, SearchSpace, Trial
 from nas.strategies._crowding import best_first
-from nas.strategies._history import TRIES, Admissible, History
+from nas.strategies._history import TRIES, Admissible
+from nas.strategies._stepwise import Stepwise
 
 
-class CrossEntropy(SearchStrategy):
+class CrossEntropy(Stepwise):
     """Samples every decision from a categorical distribution fitted to the best candidates.
 
     Whenever `population` more trials are completed, the distribution moves by `smoothing` towards
@@ -53,15 +54,12 @@ class CrossEntropy(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
+        super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
-        self._seed = seed
         self._population = population
         self._elite = elite
         self._smoothing = smoothing
         self._floor = floor
-        self._admissible = admissible
-        self._history = History(space, fidelity)
         uniform = [np.full(n, 1.0 / n) for n in space.n_options]
         self._fitted = [list(uniform) for _ in goals.objectives]
         self._n_fitted = 0
@@ -70,10 +68,6 @@ class CrossEntropy(SearchStrategy):
         """`(options,)` probabilities by decision name, as sampled for one of the objectives."""
         pairs = zip(self._space.names, self._fitted[objective], strict=True)
         return {name: (1 - self._floor) * p + self._floor / len(p) for name, p in pairs}
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        return self._history.tasks(n, self._seed, self._next)
 
     def recall(self, trials: Sequence[Trial]) -> None:
         """Take completed trials of earlier jobs; the distribution is fitted to them."""

@@ -13,14 +13,13 @@ from nas.core import (
     Genotypes,
     Goals,
     SearchSpace,
-    SearchStrategy,
-    Task,
     Trial,
     TrialState,
 )
 from nas.core.goals import columns_of
 from nas.strategies._crowding import best_first
-from nas.strategies._history import TRIES, Admissible, History
+from nas.strategies._history import TRIES, Admissible
+from nas.strategies._stepwise import Stepwise
 
 N_PARENTS = 4
 """A child's own parent and the three others that make its mutant."""
@@ -37,7 +36,7 @@ class _Member:
     violation: float
 
 
-class DifferentialEvolution(SearchStrategy):
+class DifferentialEvolution(Stepwise):
     """Adds the difference of two members to a third, and crosses the sum with a fourth.
 
     Members are vectors in [0, 1]^d; a decision's options are bins of equal width, and a vector is
@@ -75,21 +74,13 @@ class DifferentialEvolution(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
+        super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
-        self._seed = seed
         self._population = population
         self._scale = scale
         self._crossover = crossover
-        self._fidelity = fidelity
-        self._admissible = admissible
-        self._history = History(space, fidelity)
         self._members: dict[int, _Member] = {}
         self._children: dict[int, tuple[int, Vector]] = {}
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        return self._history.tasks(n, self._seed, self._next)
 
     def recall(self, trials: Sequence[Trial]) -> None:
         """Take completed trials of earlier jobs; the best of them fill the first slots."""

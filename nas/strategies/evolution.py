@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.core import Fidelity, Genotypes, Goals, SearchSpace, SearchStrategy, Task, Trial
+from nas.core import Fidelity, Genotypes, Goals, SearchSpace
 from nas.strategies._crowding import best_first
-from nas.strategies._history import TRIES, Admissible, History
+from nas.strategies._history import TRIES, Admissible
+from nas.strategies._stepwise import Stepwise
 
 
-class RegularizedEvolution(SearchStrategy):
+class RegularizedEvolution(Stepwise):
     """Mutates the best of a random tournament among the youngest completed candidates.
 
     The population is the last `population` completed trials, so the oldest dies whatever its
@@ -43,26 +44,11 @@ class RegularizedEvolution(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
+        super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
-        self._seed = seed
         self._population = population
         self._sample = sample
         self._mutation = mutation
-        self._admissible = admissible
-        self._history = History(space, fidelity)
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        return self._history.tasks(n, self._seed, self._next)
-
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs."""
-        self._history.recall(trials)
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take trials in event order."""
-        self._history.tell(trials)
 
     def _next(
         self, rng: np.random.Generator, number: int, chosen: Sequence[Genotypes]

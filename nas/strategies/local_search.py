@@ -11,17 +11,16 @@ from nas.core import (
     Genotypes,
     Goals,
     SearchSpace,
-    SearchStrategy,
-    Task,
     Trial,
     TrialState,
 )
 from nas.core.pareto import ranks
 from nas.strategies._crowding import best_first
-from nas.strategies._history import Admissible, History
+from nas.strategies._history import Admissible
+from nas.strategies._stepwise import Stepwise
 
 
-class LocalSearch(SearchStrategy):
+class LocalSearch(Stepwise):
     """Asks for the best candidate's neighbours, in random order, until one is better.
 
     A climb begins with `n_initial` random candidates and goes on around the best completed one; as
@@ -52,19 +51,11 @@ class LocalSearch(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
+        super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
-        self._seed = seed
         self._n_initial = n_initial
-        self._fidelity = fidelity
-        self._admissible = admissible
-        self._history = History(space, fidelity)
         self._first = -1
         self._spent: set[int] = set()
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        return self._history.tasks(n, self._seed, self._next)
 
     def recall(self, trials: Sequence[Trial]) -> None:
         """Take completed trials of earlier jobs; the first climb begins from them."""

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Fidelity, Genotypes, Goals, SearchSpace, SearchStrategy, Task, Trial
+from nas.core import Fidelity, Genotypes, Goals, SearchSpace, Trial
 from nas.strategies._crowding import best_first
-from nas.strategies._history import TRIES, Admissible, History
+from nas.strategies._history import TRIES, Admissible
+from nas.strategies._stepwise import Stepwise
 
 
-class SteadyStateGenetic(SearchStrategy):
+class SteadyStateGenetic(Stepwise):
     """Children of tournament winners; every completed trial fights for a place at once. Abstract.
 
     After `population` random candidates, each child is crossed from two winners of binary
@@ -46,15 +47,11 @@ class SteadyStateGenetic(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
+        super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
-        self._seed = seed
         self._population = population
         self._crossover = crossover
         self._mutation = 1.0 / len(space) if mutation is None else mutation
-        self._fidelity = fidelity
-        self._admissible = admissible
-        self._history = History(space, fidelity)
         self._survival: Any = None
         self._alive: Any = None
         self._n_considered = 0
@@ -66,10 +63,6 @@ class SteadyStateGenetic(SearchStrategy):
     @abstractmethod
     def _winners(self, pairs: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """`(n,)` the better of each of `(n, 2)` places in the population."""
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        return self._history.tasks(n, self._seed, self._next)
 
     def recall(self, trials: Sequence[Trial]) -> None:
         """Take completed trials of earlier jobs; they join the population."""

@@ -18,11 +18,9 @@ from nas.core import (
     Goals,
     Relation,
     SearchSpace,
-    SearchStrategy,
-    Task,
-    Trial,
 )
-from nas.strategies._history import Admissible, History
+from nas.strategies._history import Admissible
+from nas.strategies._stepwise import Stepwise
 
 
 class Sampler(StrEnum):
@@ -36,7 +34,7 @@ class Sampler(StrEnum):
     """NSGA-II in generations of completed trials."""
 
 
-class OptunaSearch(SearchStrategy):
+class OptunaSearch(Stepwise):
     """Asks a study of the told results, with a fresh sampler seeded by the trial's number.
 
     What an ask leaves in the study is told to it as failed, which samplers ignore; so the next ask
@@ -71,29 +69,14 @@ class OptunaSearch(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
+        super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
-        self._seed = seed
         self._sampler = Sampler(sampler)
         self._n_initial = n_initial
-        self._admissible = admissible
-        self._history = History(space, fidelity)
         self._distributions: dict[str, Any] = {}
         self._study: Any = None
         self._n_considered = 0
         self._n_told = 0
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        return self._history.tasks(n, self._seed, self._next)
-
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs."""
-        self._history.recall(trials)
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take trials in event order."""
-        self._history.tell(trials)
 
     def _next(
         self, rng: np.random.Generator, _: int, chosen: Sequence[Genotypes]

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import (
     CostTable,
-    Evaluate,
     Fidelity,
     Genotypes,
     Goals,
     Prediction,
     Predictor,
     SearchSpace,
-    SearchStrategy,
-    Task,
-    Trial,
 )
 from nas.core.pareto import hypervolume, non_dominated
 from nas.strategies._crowding import best_first
-from nas.strategies._history import Admissible, History
+from nas.strategies._history import Admissible
+from nas.strategies._stepwise import Stepwise
 
 Columns = dict[str, NDArray[np.float64]]
 MAX_SCORED = 128
@@ -49,7 +47,7 @@ class _Pool:
         return _Pool(rows, mean, hopeful)
 
 
-class PredictorGuided(SearchStrategy):
+class PredictorGuided(Stepwise):
     """Proposes the candidate whose hopeful prediction adds most to the hypervolume.
 
     After random candidates the predictor is fitted to all completed trials whenever `refit` more of
@@ -98,9 +96,8 @@ class PredictorGuided(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._space = space
+        super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
-        self._seed = seed
         self._predictor = predictor
         self._featurize = featurize
         self._costs = costs
@@ -109,51 +106,32 @@ class PredictorGuided(SearchStrategy):
         self._beta = beta
         self._generations = generations
         self._refit = refit
-        self._fidelity = fidelity
-        self._admissible = admissible
-        self._history = History(space, fidelity)
         self._cached: tuple[int, _Pool] | None = None
         self._fitted_at = -1
-        self._whole = space.rows() if space.size <= SMALL_SPACE and space.cell is None else None
+        self._is_small = space.size <= SMALL_SPACE and space.cell is None
         known = set(costs(space.sample(1, np.random.default_rng(0))))
         self._exact = [m for m in goals.metrics if m in known]
         self._learned = [m for m in goals.metrics if m not in known]
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        chosen: list[Genotypes] = []
-        while len(chosen) < n:
-            number = self._history.n_started + len(chosen)
-            row = self._next(np.random.default_rng((self._seed, number)), number, chosen)
-            if row is None:
-                break
-            chosen.append(row)
-        return [Evaluate(self._space.candidate(row), self._fidelity) for row in chosen]
-
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs."""
-        self._history.recall(trials)
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take trials in event order."""
-        self._history.tell(trials)
 
     def predict(self, rows: Genotypes) -> tuple[Columns, Columns]:
         """Mean and standard deviation columns of every goal's metric for `(n, d)` rows.
 
         Those of objectives are of values clipped on the bad side.
         """
+        return self._predicted(rows, self._featurize(rows))
+
+    # ---------------------------------------------------------------- inside
+
+    def _predicted(self, rows: Genotypes, features: NDArray[np.float32]) -> tuple[Columns, Columns]:
         self._fit()
         costs = self._costs(rows)
         mean = {m: np.asarray(costs[m]) for m in self._exact}
         std = {m: np.zeros(len(rows)) for m in self._exact}
         if self._learned:
-            found: Prediction = self._predictor.predict(self._featurize(rows))
+            found: Prediction = self._predictor.predict(features)
             mean |= {m: found.mean[:, j] for j, m in enumerate(self._learned)}
             std |= {m: found.std[:, j] for j, m in enumerate(self._learned)}
         return mean, std
-
-    # ---------------------------------------------------------------- inside
 
     def _next(
         self, rng: np.random.Generator, number: int, chosen: Sequence[Genotypes]
@@ -173,9 +151,28 @@ class PredictorGuided(SearchStrategy):
         if self._cached is not None and self._cached[0] == n_finished:
             return self._cached[1]
         rng = np.random.default_rng((self._seed, n_finished, 1))
+        if self._is_small:
+            rows, features = self._whole
+            unseen = self._history.unseen(rows)
+            pool = self._scored(rows[unseen], features[unseen])
+        else:
+            pool = self._bred(rng)
+        self._cached = n_finished, pool
+        return pool
+
+    @cached_property
+    def _whole(self) -> tuple[Genotypes, NDArray[np.float32]]:
+        """`(n, d)` every admissible candidate of a small space, and `(n, f)` features."""
+        rows = self._space.rows()
+        if self._admissible is not None:
+            rows = rows[self._admissible(rows)]
+        return rows, self._featurize(rows)
+
+    def _bred(self, rng: np.random.Generator) -> _Pool:
+        """Fresh samples and children of the measured best, then of those predicted best."""
         pool = self._scored(self._admitted(self._first_rows(rng)))
         share = self._pool_size // (2 * self._generations)
-        for _ in range(self._generations - 1 if self._whole is None else 0):
+        for _ in range(self._generations - 1):
             if not len(pool.rows):
                 break
             order = best_first(
@@ -184,11 +181,10 @@ class PredictorGuided(SearchStrategy):
             )
             children = self._children(pool.rows[order[:N_PARENTS]], share, rng)
             pool = pool.joined(self._scored(self._admitted(children)))
-        self._cached = n_finished, pool
         return pool
 
-    def _scored(self, rows: Genotypes) -> _Pool:
-        mean, std = self.predict(rows)
+    def _scored(self, rows: Genotypes, features: NDArray[np.float32] | None = None) -> _Pool:
+        mean, std = self._predicted(rows, self._featurize(rows) if features is None else features)
         hopeful = dict(mean)
         for objective in self._goals.objectives:
             sign = 1.0 if objective.direction == "max" else -1.0
@@ -197,9 +193,7 @@ class PredictorGuided(SearchStrategy):
         return _Pool(rows, mean, hopeful)
 
     def _first_rows(self, rng: np.random.Generator) -> Genotypes:
-        """The whole space, or fresh samples and children of the measured best."""
-        if self._whole is not None:
-            return self._whole
+        """Fresh samples and children of the measured best."""
         n_children = (self._pool_size * 3) // (4 * self._generations)
         measured = self._history.rows()
         order = best_first(*self._measured())
@@ -232,8 +226,9 @@ class PredictorGuided(SearchStrategy):
             wanted -= (n_completed - self._n_initial) % self._refit
         if self._fitted_at == wanted or not self._learned:
             return
-        columns = self._clipped(self._history.columns(self._learned))
-        targets = np.stack([columns[m] for m in self._learned], axis=1)[:wanted]
+        told = self._history.columns(self._learned)
+        columns = self._clipped({m: column[:wanted] for m, column in told.items()})
+        targets = np.stack([columns[m] for m in self._learned], axis=1)
         usable = np.isfinite(targets).all(axis=1)
         rows = self._history.rows()[:wanted]
         self._predictor.fit(self._featurize(rows)[usable], targets[usable])

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.core import Fidelity, Genotypes, SearchSpace, SearchStrategy, Task, Trial
-from nas.strategies._history import Admissible, History
+from nas.core import Fidelity, Genotypes, SearchSpace
+from nas.strategies._history import Admissible
+from nas.strategies._stepwise import Stepwise
 
 
-class RandomSearch(SearchStrategy):
+class RandomSearch(Stepwise):
     """Uniform over the options of every decision, without repeats.
 
     Args:
@@ -29,21 +30,7 @@ class RandomSearch(SearchStrategy):
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
     ) -> None:
-        self._seed = seed
-        self._admissible = admissible
-        self._history = History(space, fidelity)
-
-    def ask(self, n: int) -> Sequence[Task]:
-        """At most `n` tasks; fewer only when the space is exhausted."""
-        return self._history.tasks(n, self._seed, self._next)
-
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs."""
-        self._history.recall(trials)
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take trials in event order."""
-        self._history.tell(trials)
+        super().__init__(space, seed, fidelity, admissible)
 
     def _next(
         self, rng: np.random.Generator, _: int, chosen: Sequence[Genotypes]
