@@ -1,14 +1,15 @@
-"""Genotypes as features: one-hot, ordinal, and closed-form costs."""
+"""Genotypes as features: one-hot, ordinal, the structure of cells, and closed-form costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import CostTable, Genotypes, SearchSpace
+from nas.core import CostTable, Genotypes, SearchSpace, UnknownNameError
+from nas.core.cell_features import cell_features
 
 Features = NDArray[np.float32]
 
@@ -19,11 +20,7 @@ def encode(space: SearchSpace, rows: Genotypes) -> Features:
     Ordered decisions give their place among the options, 0 to 1, and -1 where inactive;
     unordered ones give one column per option, all 0 where inactive.
     """
-    blocks = [
-        _ordinal(space, rows, i) if decision.ordered else _one_hot(space, rows, i)
-        for i, decision in enumerate(space.decisions)
-    ]
-    return np.concatenate(blocks, axis=1)
+    return np.concatenate([_block(space, rows, i) for i in range(len(space))], axis=1)
 
 
 def feature_names(space: SearchSpace) -> list[str]:
@@ -47,18 +44,47 @@ def one_hot(space: SearchSpace, rows: Genotypes) -> Features:
 
 
 def with_costs(
-    space: SearchSpace, costs: Callable[[Genotypes], CostTable]
+    space: SearchSpace,
+    costs: Callable[[Genotypes], CostTable],
+    described: Sequence[str] = (),
 ) -> Callable[[Genotypes], Features]:
-    """A function from rows to `encode`'s features with log(1 + cost) columns appended."""
-    return partial(_encode_with_costs, space, costs)
+    """A function from rows to features for a predictor.
+
+    They are `encode`'s columns, then log(1 + structural feature) where the space has a cell, then
+    log(1 + cost). A cell's edges and operators themselves have no columns: a network is the same
+    whatever the order of its vertices, and few rows teach more about structure than about places.
+
+    Args:
+        space: of the rows.
+        costs: `(n,)` columns by name of `(n, d)` rows.
+        described: further decisions that get no columns, as the costs say enough of them.
+
+    Raises:
+        UnknownNameError: the space has no such decision.
+    """
+    for name in described:
+        if name not in space.column:
+            raise UnknownNameError("described", name, space.names)
+    cell = () if space.cell is None else (*space.cell.operators, *space.cell.edges)
+    left_out = {*described, *cell}
+    plain = [i for i, name in enumerate(space.names) if name not in left_out]
+    return partial(_encode_with_costs, space, costs, plain)
 
 
 def _encode_with_costs(
-    space: SearchSpace, costs: Callable[[Genotypes], CostTable], rows: Genotypes
+    space: SearchSpace,
+    costs: Callable[[Genotypes], CostTable],
+    plain: Sequence[int],
+    rows: Genotypes,
 ) -> Features:
-    table = costs(rows)
-    logs = [np.log1p(column)[:, None].astype(np.float32) for column in table.values()]
-    return np.concatenate([encode(space, rows), *logs], axis=1)
+    structure = {} if space.cell is None else cell_features(space, rows)
+    columns = [*structure.values(), *costs(rows).values()]
+    logs = [np.log1p(column)[:, None].astype(np.float32) for column in columns]
+    return np.concatenate([*(_block(space, rows, i) for i in plain), *logs], axis=1)
+
+
+def _block(space: SearchSpace, rows: Genotypes, i: int) -> Features:
+    return _ordinal(space, rows, i) if space.decisions[i].ordered else _one_hot(space, rows, i)
 
 
 def _ordinal(space: SearchSpace, rows: Genotypes, i: int) -> Features:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import ConflictError, Prediction, Predictor
-from predictors._targets import MIN_ROWS, NOT_FITTED, TargetScale
+from nas.core import ConflictError
+from predictors._per_target import Moments, PerTarget, opinion
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -18,7 +18,7 @@ N_PAIRS = 8
 
 
 @dataclass
-class GradientBoostedTrees(Predictor):
+class GradientBoostedTrees(PerTarget["list[Booster]"]):
     """XGBoost ensembles, one per target; the members' disagreement is the uncertainty.
 
     Members see different bootstrap samples. Targets are standardised inside, so settings do not
@@ -39,35 +39,6 @@ class GradientBoostedTrees(Predictor):
     learning_rate: float = 0.12
     seed: int = 0
     n_threads: int = 1
-    _members: list[list[Booster]] = field(default_factory=list, init=False, repr=False)
-    _scale: TargetScale | None = field(default=None, init=False, repr=False)
-
-    def fit(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
-        """Learn from `x (n, d)` and `y (n, m)`, forgetting earlier fits. Returns self."""
-        self._scale = TargetScale.of(y)
-        standard = self._scale.standard(y)
-        enough = len(y) >= MIN_ROWS
-        self._members = [
-            [self._booster(x, standard[:, j], member) for member in range(self.n_members)]
-            for j in range(y.shape[1])
-            if enough
-        ]
-        return self
-
-    def predict(self, x: NDArray[np.float32]) -> Prediction:
-        """Predict for `x (n, d)`.
-
-        Raises:
-            ConflictError: not fitted.
-        """
-        if self._scale is None:
-            raise ConflictError(NOT_FITTED)
-        if not self._members:
-            return self._scale.uninformed(len(x))
-        votes = np.stack(
-            [[member.inplace_predict(x) for member in target] for target in self._members]
-        )  # (m, members, n)
-        return self._scale.restored(votes.mean(axis=1).T, votes.std(axis=1).T)
 
     def contributions(self, x: NDArray[np.float32], target: int = 0) -> NDArray[np.float64]:
         """`(n, d)` SHAP values of a target, averaged over members, in the target's units.
@@ -77,14 +48,20 @@ class GradientBoostedTrees(Predictor):
 
         Reference: Lundberg et al. 2020 (TreeSHAP).
         """
-        if not self._members or self._scale is None:
+        if not self._models or self._scale is None:
             raise ConflictError("the predictor is not fitted on enough rows yet")
         from xgboost import DMatrix
 
         matrix = DMatrix(x, nthread=self.n_threads)
-        parts = [member.predict(matrix, pred_contribs=True) for member in self._members[target]]
+        parts = [member.predict(matrix, pred_contribs=True) for member in self._models[target]]
         spread = self._scale.spread[target]
         return np.asarray(np.mean(parts, axis=0)[:, :-1] * spread, dtype=np.float64)
+
+    def _model(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> list[Booster]:
+        return [self._booster(x, y, member) for member in range(self.n_members)]
+
+    def _moments(self, model: list[Booster], x: NDArray[np.float32]) -> Moments:
+        return opinion([member.inplace_predict(x) for member in model])
 
     def _booster(self, x: NDArray[np.float32], y: NDArray[np.float64], member: int) -> Booster:
         import xgboost
@@ -97,7 +74,7 @@ class GradientBoostedTrees(Predictor):
 
 
 @dataclass
-class RankingTrees(Predictor):
+class RankingTrees(PerTarget["list[_Ranker]"]):
     """XGBoost ensembles that learn which of two rows is better, one ensemble per target.
 
     How far two rows lie apart does not matter to what is learned, so targets with long tails
@@ -123,33 +100,12 @@ class RankingTrees(Predictor):
     learning_rate: float = 0.12
     seed: int = 0
     n_threads: int = 1
-    _members: list[list[_Ranker]] = field(default_factory=list, init=False, repr=False)
-    _scale: TargetScale | None = field(default=None, init=False, repr=False)
 
-    def fit(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
-        """Learn from `x (n, d)` and `y (n, m)`, forgetting earlier fits. Returns self."""
-        self._scale = TargetScale.of(y)
-        standard = self._scale.standard(y)
-        enough = len(y) >= MIN_ROWS
-        self._members = [
-            [self._ranker(x, standard[:, j], member) for member in range(self.n_members)]
-            for j in range(y.shape[1])
-            if enough
-        ]
-        return self
+    def _model(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> list[_Ranker]:
+        return [self._ranker(x, y, member) for member in range(self.n_members)]
 
-    def predict(self, x: NDArray[np.float32]) -> Prediction:
-        """Predict for `x (n, d)`.
-
-        Raises:
-            ConflictError: not fitted.
-        """
-        if self._scale is None:
-            raise ConflictError(NOT_FITTED)
-        if not self._members:
-            return self._scale.uninformed(len(x))
-        votes = np.stack([[member.predict(x) for member in target] for target in self._members])
-        return self._scale.restored(votes.mean(axis=1).T, votes.std(axis=1).T)
+    def _moments(self, model: list[_Ranker], x: NDArray[np.float32]) -> Moments:
+        return opinion([member.predict(x) for member in model])
 
     def _ranker(self, x: NDArray[np.float32], y: NDArray[np.float64], member: int) -> _Ranker:
         import xgboost

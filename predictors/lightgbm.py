@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import ConflictError, InvalidInputError, Prediction, Predictor
-from predictors._targets import MIN_ROWS, NOT_FITTED, TargetScale
+from nas.core import InvalidInputError
+from predictors._per_target import Moments, PerTarget, opinion
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -19,7 +19,7 @@ MAX_LEAF_ROWS = 20
 
 
 @dataclass
-class LightGBMTrees(Predictor):
+class LightGBMTrees(PerTarget["list[Booster]"]):
     """LightGBM ensembles, one per target; the members' disagreement is the uncertainty.
 
     Settings are those of GBDT-NAS. Departures: members differ by bootstrap sample and seed, and a
@@ -34,6 +34,9 @@ class LightGBMTrees(Predictor):
         seed: of the bootstrap samples.
         n_threads: of LightGBM.
 
+    Raises:
+        InvalidInputError: at the first fit, where LightGBM is not installed.
+
     Reference: Luo et al. 2020 (GBDT-NAS), with the settings of the authors' repository.
     """
 
@@ -43,43 +46,14 @@ class LightGBMTrees(Predictor):
     learning_rate: float = 0.05
     seed: int = 0
     n_threads: int = 1
-    _members: list[list[Booster]] = field(default_factory=list, init=False, repr=False)
-    _scale: TargetScale | None = field(default=None, init=False, repr=False)
 
-    def fit(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
-        """Learn from `x (n, d)` and `y (n, m)`, forgetting earlier fits. Returns self.
-
-        Raises:
-            InvalidInputError: LightGBM is not installed.
-        """
+    def _model(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> list[Booster]:
         lightgbm = _lightgbm()
-        self._scale = TargetScale.of(y)
-        standard = self._scale.standard(y)
-        enough = len(y) >= MIN_ROWS
-        self._members = [
-            [self._booster(lightgbm, x, standard[:, j], k) for k in range(self.n_members)]
-            for j in range(y.shape[1])
-            if enough
-        ]
-        return self
+        return [self._booster(lightgbm, x, y, member) for member in range(self.n_members)]
 
-    def predict(self, x: NDArray[np.float32]) -> Prediction:
-        """Predict for `x (n, d)`.
-
-        Raises:
-            ConflictError: not fitted.
-        """
-        if self._scale is None:
-            raise ConflictError(NOT_FITTED)
-        if not self._members:
-            return self._scale.uninformed(len(x))
-        votes = np.stack(
-            [
-                [member.predict(x, num_threads=self.n_threads) for member in target]
-                for target in self._members
-            ]
-        )  # (m, members, n)
-        return self._scale.restored(votes.mean(axis=1).T, votes.std(axis=1).T)
+    def _moments(self, model: list[Booster], x: NDArray[np.float32]) -> Moments:
+        votes = [np.asarray(m.predict(x, num_threads=self.n_threads)) for m in model]
+        return opinion(votes)
 
     def _booster(
         self, lightgbm: ModuleType, x: NDArray[np.float32], y: NDArray[np.float64], member: int

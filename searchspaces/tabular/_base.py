@@ -25,8 +25,9 @@ class TabularBenchmark:
         genotypes: `(n, d)` canonical rows of the table.
         columns: `(n,)` values by metric name.
         free: metrics known without training or measuring anything: parameters, zero-cost scores.
-        describe: `(n,)` structural features by name for `(n, d)` rows, equal for isomorphic cells
-            as far as the table's own candidates are.
+        describe: `(n,)` structural features by name for `(n, d)` rows.
+        described: decisions of which a predictor learns more from those features than from the
+            options themselves.
     """
 
     name: str
@@ -35,6 +36,7 @@ class TabularBenchmark:
     columns: Mapping[str, NDArray[np.float64]]
     free: tuple[str, ...]
     describe: Describe
+    described: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -93,5 +95,5 @@ def opened(path: Path) -> Mapping[str, NDArray]:
 
 
 def nothing(rows: Genotypes) -> dict[str, NDArray[np.float64]]:
-    """No structural features."""
+    """No structural features beside those of the space's cell, if it has one."""
     return {}

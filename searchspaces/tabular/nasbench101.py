@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import Cell, Decision, Genotypes, SearchSpace
-from searchspaces.tabular._base import TabularBenchmark, opened
+from searchspaces.tabular._base import TabularBenchmark, nothing, opened
 
 FILE = "nasbench101.npz"
 N_VERTICES = 7
@@ -20,8 +20,6 @@ EDGES = tuple(f"{i}>{j}" for i, j in PAIRS)
 VERTICES = tuple(f"operation{i}" for i in range(1, N_VERTICES - 1))
 CELL = Cell(VERTICES, EDGES)
 FREE = ("params",)
-LONGEST = 3
-"""Operations on a way whose order counts as a feature; longer ways count by length."""
 
 
 def nasbench101(folder: Path) -> TabularBenchmark:
@@ -45,7 +43,7 @@ def nasbench101(folder: Path) -> TabularBenchmark:
         "params": arrays["params"].astype(np.float64),
     }
     genotypes = space.canonical(_genotypes(arrays))
-    return TabularBenchmark("nasbench101", space, genotypes, columns, FREE, describe)
+    return TabularBenchmark("nasbench101", space, genotypes, columns, FREE, nothing)
 
 
 def _genotypes(arrays: Mapping[str, NDArray]) -> Genotypes:
@@ -65,50 +63,3 @@ def _genotypes(arrays: Mapping[str, NDArray]) -> Genotypes:
         whole[members] = moved
         labels[members, : size - 2] = operations[members, 1 : size - 1]
     return np.concatenate([CELL.edge_columns(whole).T, labels], axis=1)
-
-
-def describe(rows: Genotypes) -> dict[str, NDArray[np.float64]]:
-    """`(n,)` structural features of `(n, 26)` canonical rows.
-
-    Counts of operations, vertices and edges, depth, inputs of the output (they share its channels),
-    and how many ways from input to output carry which sequence of operations.
-    """
-    adjacency = CELL.adjacency(rows[:, : len(EDGES)].T)
-    operations = rows[:, len(EDGES) :]
-    columns = {
-        f"n {name}": (operations == o).sum(axis=1).astype(np.float64)
-        for o, name in enumerate(OPERATIONS)
-    }
-    columns["vertices"] = (operations >= 0).sum(axis=1).astype(np.float64)
-    columns["edges"] = adjacency.sum(axis=(1, 2)).astype(np.float64)
-    columns["inputs of output"] = adjacency[:, :, -1].sum(axis=1).astype(np.float64)
-    columns["outputs of input"] = adjacency[:, 0].sum(axis=1).astype(np.float64)
-    columns["input to output"] = adjacency[:, 0, -1].astype(np.float64)
-    return columns | _way_counts(adjacency, operations)
-
-
-def _way_counts(adjacency: NDArray[np.bool_], operations: Genotypes) -> dict[str, NDArray]:
-    """Ways by their sequence of up to `LONGEST` operations, and by their length."""
-    n, v = adjacency.shape[:2]
-    edges = adjacency.astype(np.float64)
-    by_length = np.zeros((v, n, v))  # [l, :, j]: ways of l edges from the input to vertex j
-    by_length[0, :, 0] = 1.0
-    for length in range(1, v):
-        for j in range(1, v):
-            by_length[length, :, j] = (by_length[length - 1] * edges[:, :, j]).sum(axis=1)
-    columns = {f"ways of {k}": by_length[k, :, -1] for k in range(1, v)}
-    longest = np.where(by_length[:, :, -1] > 0, np.arange(v)[:, None], 0).max(axis=0)
-    columns["depth"] = longest.astype(np.float64)
-    ending: dict[tuple[int, ...], NDArray] = {
-        (): np.eye(v)[np.zeros(n, dtype=np.int64)]
-    }  # ways by sequence, up to each vertex
-    for length in range(1, LONGEST + 1):
-        for sequence in product(range(len(OPERATIONS)), repeat=length):
-            before = ending[sequence[:-1]]
-            arriving = np.einsum("ni,nij->nj", before, edges)
-            arriving[:, 1:-1] *= operations == sequence[-1]
-            arriving[:, [0, -1]] = 0.0
-            ending[sequence] = arriving
-            name = "way " + " ".join(OPERATIONS[o] for o in sequence)
-            columns[name] = (arriving * edges[:, :, -1]).sum(axis=1)
-    return columns

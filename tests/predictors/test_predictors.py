@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from nas.core import Condition, ConflictError, Decision, SearchSpace
+from nas.core import Cell, Condition, ConflictError, Decision, SearchSpace, UnknownNameError
+from nas.core.cell_features import cell_features
 from predictors.encoders import encode, feature_names, with_costs
 from predictors.gbdt import GradientBoostedTrees
 from predictors.importance import decision_importance
-from predictors.validation import cross_validate
+from predictors.registry import DEFAULT, predictor
+from predictors.validation import cross_validate, kendall_tau
+from searchspaces.tabular import tabular_benchmark
 
 SPACE = SearchSpace(
     (
@@ -30,6 +35,55 @@ def test_costs_are_appended_as_logarithms() -> None:
     rows = SPACE.sample(5, np.random.default_rng(0))
     features = with_costs(SPACE, lambda r: {"macs": r[:, 0].astype(float)})(rows)
     np.testing.assert_allclose(features[:, -1], np.log1p(rows[:, 0]), rtol=1e-6)
+
+
+def cell_space() -> SearchSpace:
+    cell = Cell(("a", "b"), ("01", "02", "03", "12", "13", "23"))
+    return SearchSpace(
+        (
+            Decision("width", (1, 2, 3)),
+            *(Decision(edge, (False, True), ordered=False) for edge in cell.edges),
+            *(Decision(vertex, ("conv", "pool"), ordered=False) for vertex in cell.operators),
+        ),
+        cell,
+    )
+
+
+def test_cells_are_described_by_their_structure_and_the_rest_as_ever() -> None:
+    space = cell_space()
+    rows = space.sample(50, np.random.default_rng(0))
+    features = with_costs(space, lambda r: {})(rows)
+    np.testing.assert_array_equal(features[:, 0], rows[:, 0] / 2)
+    structure = np.stack(list(cell_features(space, rows).values()), axis=1)
+    np.testing.assert_allclose(features[:, 1:], np.log1p(structure), rtol=1e-6)
+
+
+def test_decisions_that_costs_describe_get_no_columns() -> None:
+    rows = SPACE.sample(5, np.random.default_rng(0))
+    features = with_costs(SPACE, lambda r: {"macs": r[:, 0].astype(float)}, ("op", "kernel"))
+    np.testing.assert_allclose(features(rows)[:, 0], rows[:, 0] / 2)
+    assert features(rows).shape == (5, 2)
+    with pytest.raises(UnknownNameError, match="did you mean 'width'"):
+        with_costs(SPACE, lambda r: {}, ("widht",))
+
+
+def test_structure_ranks_cells_from_few_rows_better_than_options_do(data_folder: Path) -> None:
+    for name in ("nasbench201", "nasbench101"):
+        if not (data_folder / f"{name}.npz").is_file():
+            pytest.skip(f"needs {name}.npz")
+        table = tabular_benchmark(name, data_folder)
+        described = with_costs(table.space, table.descriptors, table.described)
+        gains = []
+        for seed in range(3):
+            picked = np.random.default_rng(seed).choice(len(table.genotypes), 550, replace=False)
+            rows = table.genotypes[picked]
+            y = table.columns["cifar10_test_accuracy"][picked, None]
+            taus = []
+            for x in (described(rows), encode(table.space, rows)):
+                found = predictor(DEFAULT, seed).fit(x[:50], y[:50]).predict(x[50:])
+                taus.append(kendall_tau(found.mean[:, 0], y[50:, 0]))
+            gains.append(taus[0] - taus[1])
+        assert np.mean(gains) > 0.1, name
 
 
 def data(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
