@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from html import escape
 
 import numpy as np
@@ -20,7 +21,16 @@ from dashboard.figures import (
 from dashboard.page import place, render_page
 from nas.core import Goals, Trial, TrialState, front_of
 
-TEXT_COLUMNS = ("candidate", "state", "fidelity", "decisions", "bits per stage")
+TEXT_COLUMNS = (
+    "candidate",
+    "state",
+    "fidelity",
+    "decisions",
+    "bits per stage",
+    "decision",
+    "option",
+    "harms",
+)
 TOO_FEW = '<p class="note">Too few completed trials to tell (10 are needed).</p>'
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64], float]
 ALSO_SHOWN = (
@@ -47,6 +57,9 @@ class ReportContent:
         finished: finished trials, in finish order.
         predictions: by metric: predicted, measured and their Kendall tau.
         importances: by metric: share per decision.
+        harmful: options that harm an objective and help none: decision, option, harmed metric, mean
+            harm in its units, trials that had the option.
+        narrowed: whether the search left such options out as it went.
     """
 
     title: str
@@ -56,6 +69,8 @@ class ReportContent:
     finished: Sequence[Trial]
     predictions: Mapping[str, Prediction]
     importances: Mapping[str, Mapping[str, float]]
+    harmful: Sequence[tuple[str, object, str, float, int]] = ()
+    narrowed: bool = False
 
 
 def render_report(content: ReportContent) -> str:
@@ -69,6 +84,15 @@ def render_report(content: ReportContent) -> str:
 <dl>{facts}</dl>
 {sections}"""
     return render_page(f"{content.title}: search report", body, figures)
+
+
+def effort_share(trial: Trial) -> str:
+    """` (1/9)` for a trial with a ninth of the full effort; nothing for a whole one."""
+    if trial.effort == 1.0:
+        return ""
+    share = Fraction(trial.effort).limit_denominator(10_000)
+    exact = abs(float(share) - trial.effort) < 1e-9 and share > 0
+    return f" ({share})" if exact else f" ({trial.effort:.2g})"
 
 
 def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
@@ -100,6 +124,8 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
         parts.append(_side_by_side("importance", importances, figures))
     else:
         parts.append(TOO_FEW)
+    if content.harmful:
+        parts += ["<h2>Options that only did harm</h2>", _harmful_table(content)]
     parts += ["<h2>All trials</h2>", _trial_table(content)]
     return figures, "\n".join(parts)
 
@@ -111,16 +137,35 @@ def _summary(content: ReportContent) -> str:
     if not done:
         return "No trial has completed yet: nothing can be said about trade-offs."
     failed = f", {n_failed} failed" if n_failed else ""
+    if front.fidelity is None:
+        return f"{len(done)} completed trials{failed}; no candidate had full effort yet."
     return (
         f"{len(done)} completed trials{failed}; {len(front.trials)} best trade-offs "
         f"among {front.n_considered} {front.fidelity} candidates."
     )
 
 
+def _harmful_table(content: ReportContent) -> str:
+    said = (
+        "The search left such options out as it went."
+        if content.narrowed
+        else "The search went on trying them; --strategy-option narrowing=1 leaves them out."
+    )
+    head = {"decision": "", "option": "", "harms": "", "mean harm": "", "trials": ""}
+    rows = [
+        [_text(decision), _text(str(option)), _text(metric), _number(harm), _number(n)]
+        for decision, option, metric, harm, n in content.harmful
+    ]
+    note = f"By SHAP values of boosted trees; options of the best trade-offs are spared. {said}"
+    return f'<p class="note">{escape(note)}</p>' + _table("harmful", head, rows)
+
+
 def _front_table(content: ReportContent) -> str:
     front = front_of(content.trials, content.goals)
     if not front.trials:
-        return '<p class="note">No completed trial meets all constraints.</p>'
+        scored = front.fidelity is not None
+        why = "No completed trial meets all constraints." if scored else "No candidate scored yet."
+        return f'<p class="note">{why}</p>'
     wanted = (*content.goals.metrics, *ALSO_SHOWN)
     metrics = [m for m in dict.fromkeys(wanted) if all(m in t.metrics for t in front.trials)]
     best = front.trials[0]
@@ -141,7 +186,7 @@ def _trial_table(content: ReportContent) -> str:
     head = dict.fromkeys(("trial", "state", "fidelity", *metrics, "seconds", "decisions"), "")
     rows = []
     for t in content.trials:
-        cells = [_number(t.number), _text(t.state), _text(t.fidelity or "")]
+        cells = [_number(t.number), _text(t.state), _text(_fidelity(t))]
         cells += [_number(t.metrics[m]) if m in t.metrics else _text("") for m in metrics]
         cells.append(_number(t.seconds))
         values = t.candidate.values if t.candidate else {}
@@ -150,6 +195,10 @@ def _trial_table(content: ReportContent) -> str:
         rows.append(cells)
     box = '<label>Filter <input id="filter" type="search" placeholder="text in a row"></label>'
     return box + _table("trials", head, rows)
+
+
+def _fidelity(trial: Trial) -> str:
+    return f"{trial.fidelity or ''}{effort_share(trial)}"
 
 
 def _table(name: str, head: Mapping[str, str], rows: Iterable[Iterable[str]]) -> str:

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dashboard.figures import label
+from dashboard.report import effort_share
 from nas.core import Event, EventKind, Fidelity, Goals, Job, Trial, front_of, hypervolume
 from nas.core.goals import columns_of
 from nas.core.trial import TrialState
@@ -83,6 +84,7 @@ class _Shown:
             name: bars.add_task(name, total=total, note="", start=i == 0)
             for i, (name, total) in enumerate(totals.items())
         }
+        self._spent = dict.fromkeys(totals, 0.0)
 
     def __call__(self, event: Event) -> str:
         trial = event.trial
@@ -90,13 +92,13 @@ class _Shown:
         if event.kind is EventKind.STARTED:
             self._bars.start_task(self._tasks[name])
             if name == "finalists":
-                done = sum(_bar_of(t) == "search" for t in self._done)
-                self._bars.update(self._tasks["search"], total=done)
-            return f"trial {trial.number} started: {trial.fidelity or name}"
+                self._bars.update(self._tasks["search"], total=self._whole("search"))
+            return f"trial {trial.number} started: {trial.fidelity or name}{effort_share(trial)}"
         self._done.append(trial)
         self._n_failed += trial.state is TrialState.FAILED
         note = f"{self._n_failed} failed" if self._n_failed else ""
-        self._bars.update(self._tasks[name], advance=1, note=note)
+        self._spent[name] += trial.effort
+        self._bars.update(self._tasks[name], completed=self._whole(name), note=note)
         if trial.candidate is not None:
             self.best = Text(best_line(self._done, self._goals, trial.fidelity))
         outcome = trial.error or ", ".join(
@@ -104,7 +106,12 @@ class _Shown:
             for m, value in trial.metrics.items()
             if trial.candidate is None or m in self._goals.metrics
         )
-        return f"trial {trial.number} {trial.state} in {trial.seconds:.1f} s: {outcome}"
+        state = f"{trial.state}{effort_share(trial)}"
+        return f"trial {trial.number} {state} in {trial.seconds:.1f} s: {outcome}"
+
+    def _whole(self, name: str) -> float:
+        """Trials' worth of effort of a bar so far; nine ninths are one."""
+        return round(self._spent[name], 6)
 
 
 def _bar_of(trial: Trial) -> str:
@@ -117,10 +124,12 @@ def best_line(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None) 
     """`front of 5, hypervolume 0.93; best accuracy 0.982, latency_ms 0.021` so far.
 
     The hypervolume is taken between the trials' best and worst values, as a share of that box.
+    Where there is no front, it says why.
     """
     members = front_of(trials, goals, fidelity).trials
     if not members:
-        return "no candidate meets the constraints yet"
+        same = [t for t in trials if fidelity in (None, t.fidelity)]
+        return _unscored(same) or "no candidate meets the constraints yet"
     losses = goals.losses(columns_of([t.metrics for t in members], goals.metrics))
     best = losses.min(axis=0)
     at_best = goals.losses({o.metric: best[j : j + 1] for j, o in enumerate(goals.objectives)})
@@ -132,16 +141,25 @@ def best_line(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None) 
     return f"front of {len(members)}, hypervolume {share:.3f}; best {', '.join(parts)}"
 
 
+def _unscored(trials: Sequence[Trial]) -> str:
+    """Why there is no score at all; nothing where there is one."""
+    if any(t.scores() for t in trials):
+        return ""
+    hints = sum(t.state is TrialState.COMPLETED and t.effort < 1.0 for t in trials)
+    return (
+        f"no candidate has completed with full effort yet, {hints} trials with less"
+        if hints
+        else "no candidate has completed yet"
+    )
+
+
 def front_table(front: Front) -> Table | str:
     """The front, one row a model; a sentence where there is none."""
     if not front:
-        done = sum(t.state is TrialState.COMPLETED for t in front.trials)
+        done = sum(t.scores() for t in front.trials)
         limits = ", ".join(str(c) for c in front.goals.constraints)
-        return (
-            f"none of {done} completed trials meets {limits}: loosen it or search longer"
-            if done
-            else "no trial has completed yet"
-        )
+        missed = f"none of {done} completed trials meets {limits}: loosen it or search longer"
+        return _unscored(front.trials) or missed
     metrics = [*front.goals.metrics, *ALSO_SHOWN]
     shown = [m for m in dict.fromkeys(metrics) if all(m in x.metrics for x in front)]
     table = Table(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nas.core import InvalidInputError
@@ -25,3 +27,16 @@ def parsed(field: str, texts: Sequence[str] | None) -> dict[str, Any]:
         if not equals:
             raise InvalidInputError(field, text, "name=value with a JSON value")
     return options
+
+
+def check_writable(field: str, path: Path) -> None:
+    """Make sure that a file can be written, without touching it.
+
+    Raises:
+        InvalidInputError: it is a folder, lies in none, or may not be written.
+    """
+    place = path.resolve()
+    if place.is_dir() or not place.parent.is_dir():
+        raise InvalidInputError(field, str(path), "a file in a folder that exists")
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        raise InvalidInputError(field, str(path), "a file that may be written")

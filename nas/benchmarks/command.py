@@ -19,36 +19,49 @@ from dashboard.benchmark import benchmark_page
 from nas.benchmarks.runs import BenchmarkSpec, Contest, Run
 from nas.benchmarks.statistics import Summary, curves, interval, summaries, to_json
 from nas.core import Direction, InvalidInputError
-from nas.options import parsed
+from nas.options import check_writable, parsed
 from workers.datasets import data_folder
-from workers.executors.mapping import each_done
 
 CHECKPOINTS = (50, 100, 250, 500, 1000)
 PIPE_WIDTH = 160
 """Columns of what is printed to a file: no cell is cut there."""
 
 
+Space = Annotated[str, typer.Option(help="nasbench201, nasbench101, or table:PATH.npz.")]
+Objectives = Annotated[
+    list[str], typer.Option("--objective", help="metric, metric:min or metric:max.")
+]
+Names = Annotated[
+    str, typer.Option(help="Names, joined by commas; the first is what others are tested with.")
+]
+Constraints = Annotated[list[str] | None, typer.Option("--constraint", help="metric<=number.")]
+StrategyOptions = Annotated[
+    list[str] | None,
+    typer.Option("--strategy-option", help='"STRATEGY.NAME=VALUE". Repeatable.'),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="Value to reach (with several objectives the share of the true front's "
+        "hypervolume), or best for the table's best."
+    ),
+]
+Reference = Annotated[
+    list[str] | None,
+    typer.Option(help='Worst value that counts in the hypervolume, "METRIC=VALUE". Repeatable.'),
+]
+
+
 def benchmark(
-    space: Annotated[str, typer.Option(help="nasbench201, nasbench101, or table:PATH.npz.")],
-    objective: Annotated[list[str], typer.Option(help="metric, metric:min or metric:max.")],
-    strategies: Annotated[
-        str, typer.Option(help="Names, joined by commas; the first is what others are tested with.")
-    ] = "predictor-guided,regularized-evolution,random",
-    constraint: Annotated[list[str] | None, typer.Option(help="metric<=number.")] = None,
-    strategy_option: Annotated[
-        list[str] | None, typer.Option(help='"STRATEGY.NAME=VALUE". Repeatable.')
-    ] = None,
+    space: Space,
+    objectives: Objectives,
+    strategies: Names = "predictor-guided,regularized-evolution,random",
+    constraints: Constraints = None,
+    strategy_options: StrategyOptions = None,
     seeds: Annotated[int, typer.Option(help="Runs of each strategy.")] = 20,
     budget: Annotated[int, typer.Option(help="Queries of a run.")] = 300,
-    target: Annotated[
-        str | None, typer.Option(help="Value to reach, or best for the table's best.")
-    ] = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Worst value that counts in the hypervolume, "METRIC=VALUE". Repeatable.'
-        ),
-    ] = None,
+    target: Target = None,
+    reference: Reference = None,
     parallel: Annotated[int, typer.Option(help="Queries under way at once.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Runs at once; default: one a CPU.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: start one.")] = None,
@@ -60,58 +73,84 @@ def benchmark(
     """Compare strategies on a tabular space, same budgets, run in parallel on Ray."""
     spec = BenchmarkSpec(
         space=space,
-        objectives=tuple(objective),
-        constraints=tuple(constraint or ()),
+        objectives=tuple(objectives),
+        constraints=tuple(constraints or ()),
         strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),
         seeds=seeds,
         budget=budget,
         target=target,
         parallel=parallel,
-        options=_by_strategy(strategy_option or []),
+        options=_by_strategy(strategy_options or []),
         reference=_numbers("reference", reference or []),
     )
+    _compare(spec, workers, address, json_file, plot)
+
+
+def _compare(
+    spec: BenchmarkSpec,
+    workers: int | None,
+    address: str | None,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Check everything, run, and show what came out."""
+    for field, path in (("json", json_file), ("plot", plot)):
+        if path is not None:
+            check_writable(field, path)
     folder = data_folder()
     contest = spec.check(folder)
-    for field, path in (("json", json_file), ("plot", plot)):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise InvalidInputError(field, str(path), "a file in a folder that exists")
-    pairs = [(name, seed) for seed in range(seeds) for name in spec.strategies]
+    pairs = [(name, seed) for seed in range(spec.seeds) for name in spec.strategies]
     runs = _run(_Job(spec, folder), pairs, workers, address)
     better = contest.several or contest.goals.objectives[0].direction is Direction.MAXIMIZE
     found = summaries(runs, better)
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print(summary_table(contest, found))
     console.print(curve_table(contest, runs))
+    for path in _written(contest, runs, found, json_file, plot):
+        console.print(f"written: {path}")
+
+
+def _written(
+    contest: Contest,
+    runs: Sequence[Run],
+    found: Sequence[Summary],
+    json_file: Path | None,
+    plot: Path | None,
+) -> list[Path]:
+    """Write the files asked for."""
+    spec = contest.spec
     if json_file is not None:
         json_file.write_text(json.dumps(to_json(runs, found, asdict(spec)), indent=1) + "\n")
-        console.print(f"written: {json_file}")
     if plot is not None:
         series = {name: curves(runs, name) for name in spec.strategies}
         plot.write_text(benchmark_page(f"Benchmark {spec.space}", measure(contest), series))
-        console.print(f"written: {plot}")
+    return [path for path in (json_file, plot) if path is not None]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Runs one pair of strategy and seed, in whatever process it finds itself."""
+    """Runs one pair of strategy and seed of a checked spec, in any process."""
 
     spec: BenchmarkSpec
     folder: Path
 
     def __call__(self, pair: tuple[str, int]) -> Run:
-        return self.spec.check(self.folder).run(*pair)
+        return self.spec.contest(self.folder).run(*pair)
 
 
 def _run(
     job: _Job, pairs: Sequence[tuple[str, int]], workers: int | None, address: str | None
 ) -> list[Run]:
     """Every run, in the order of `pairs`."""
+    from workers.executors.mapping import each_done  # Ray takes a second to import
+
+    results = each_done(job, pairs, workers, address)
     place = {pair: i for i, pair in enumerate(pairs)}
     runs: list[Run | None] = [None] * len(pairs)
     columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("runs", total=len(pairs))
-        for run in each_done(job, pairs, workers, address):
+        for run in results:
             runs[place[run.strategy, run.seed]] = run
             bar.advance(task)
     return [run for run in runs if run is not None]

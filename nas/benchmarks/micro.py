@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +20,13 @@ from rich.progress import track
 
 import searchspaces
 from nas.core import Fidelity, InvalidInputError, SearchSpace
+from nas.options import check_writable
 from searchspaces.tabular import write_table
 from workers.datasets import load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
-from workers.executors.mapping import each_done
+
+Result = dict[str, Any]
+"""Metrics of one training, and its `row` and `seed`."""
 
 SPACE: Mapping[str, object] = {
     "n_stages": 1,
@@ -49,30 +54,42 @@ def micro_benchmark(
 ) -> None:
     """Train every network of a small space on digits; the table is a space like any other.
 
-    Results are kept beside the table as they come, so that a stopped build goes on.
+    Results are kept beside the table as they come (.jsonl), so that a stopped build goes on.
     """
-    if out.suffix != ".npz" or not out.resolve().parent.is_dir():
-        raise InvalidInputError("out", str(out), "an .npz file in a folder that exists")
+    if out.suffix != ".npz":
+        raise InvalidInputError("out", str(out), "a file whose name ends in .npz")
+    log = out.with_suffix(".jsonl")
+    for path in (out, log):
+        check_writable("out", path)
     for name, value in (("seeds", seeds), ("limit", limit)):
         if value is not None and value < 1:
             raise InvalidInputError(name, value, "at least 1")
     build = Build(limit)
-    kept = out.with_suffix(".jsonl")
-    done = {(r["row"], r["seed"]): r for r in _read(kept)}
     wanted = [(row, seed) for seed in range(seeds) for row in range(len(build.rows))]
-    left = [pair for pair in wanted if pair not in done]
-    kept.write_text("".join(json.dumps(result) + "\n" for result in done.values()))
-    with kept.open("a") as log:
-        results = each_done(build, left, workers, address)
-        bar = track(results, "networks", total=len(left), console=Console(stderr=True))
-        for result in bar:
-            done[result["row"], result["seed"]] = result
-            log.write(json.dumps(result) + "\n")
-            log.flush()
+    done = _completed(build, wanted, log, workers, address)
     table = columns([done[pair] for pair in wanted], len(build.rows), seeds)
     free = tuple(build.costs)
     write_table(out, build.space, build.rows, {**table, **build.costs}, free)
     Console().print(f"written: {out}: {len(build.rows)} networks, {len(table) + len(free)} metrics")
+
+
+def _completed(
+    build: Build,
+    wanted: Sequence[tuple[int, int]],
+    log: Path,
+    workers: int | None,
+    address: str | None,
+) -> dict[tuple[int, int], Result]:
+    """Results by row and seed: those of the log, and the rest of `wanted`, logged as they come."""
+    from workers.executors.mapping import each_done  # Ray takes a second to import
+
+    done = read_log(log, build.digest)
+    left = [pair for pair in wanted if pair not in done]
+    results = each_done(build, left, workers, address)
+    for result in track(results, "networks", total=len(left), console=Console(stderr=True)):
+        append_log(log, build.digest, result)
+        done[result["row"], result["seed"]] = result
+    return done
 
 
 @dataclass(frozen=True)
@@ -102,11 +119,18 @@ class Build:
         """`(n,)` closed-form costs."""
         return {name: np.asarray(v) for name, v in self.family.costs(self.rows).items()}
 
-    def __call__(self, pair: tuple[int, int]) -> dict[str, Any]:
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits: equal where a row and a seed mean the same training."""
+        data = load_dataset(DATA).digest
+        about = [self.space.digest, data, dict(SPACE), asdict(SETTINGS), EFFORTS]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+    def __call__(self, pair: tuple[int, int]) -> Result:
         """Metrics of candidate `row` trained with `seed`."""
         row, seed = pair
         candidate = self.space.candidate(self.rows[row])
-        result: dict[str, Any] = {"row": row, "seed": seed}
+        result: Result = {"row": row, "seed": seed}
         with TemporaryDirectory() as folder:
             for effort in EFFORTS:
                 settings = replace(SETTINGS, seed=seed).scaled(effort)
@@ -142,12 +166,26 @@ def columns(
     return table
 
 
-def _read(path: Path) -> Iterable[dict[str, Any]]:
-    """Whole lines of a log; a last one cut short by a death is left out."""
-    if not path.is_file():
-        return
-    for line in path.read_text().splitlines():
+def read_log(path: Path, digest: str) -> dict[tuple[int, int], Result]:
+    """Results by row and seed from the lines that carry `digest`.
+
+    Lines of other settings or spaces are left out, and so is one cut short by a death.
+    """
+    done = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
         try:
-            yield json.loads(line)
+            result = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(result, dict) and result.pop("digest", None) == digest:
+            done[result["row"], result["seed"]] = result
+    return done
+
+
+def append_log(path: Path, digest: str, result: Result) -> None:
+    """Add a line for `result`, never on a line that a death cut short."""
+    with path.open("a+b") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 1))
+        fresh = log.read(1) in (b"", b"\n")
+        line = json.dumps({"digest": digest, **result}) + "\n"
+        log.write(("" if fresh else "\n").encode() + line.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,9 @@ from nas.core import (
     non_dominated,
 )
 from nas.strategies import STRATEGIES, SearchContext, make_strategy
-from predictors.encoders import with_costs
-from predictors.registry import DEFAULT, predictor
+from predictors.encoders import one_hot, with_costs
+from predictors.narrowing import harmful_flags
+from predictors.registry import DEFAULT, predictor, surrogate
 from searchspaces.tabular import TabularBenchmark, tabular_benchmark
 
 BEST = "best"
@@ -67,12 +69,31 @@ class BenchmarkSpec:
     options: dict[str, dict[str, object]] = field(default_factory=dict)
     reference: dict[str, float] = field(default_factory=dict)
 
+    def contest(self, folder: Path) -> Contest:
+        """The contest this describes, its table loaded from `folder`; nothing else is checked.
+
+        Raises:
+            InvalidInputError: no such table, or objectives or constraints that cannot be read.
+        """
+        goals = Goals.parse(self.objectives, self.constraints)
+        return Contest(self, tabular_benchmark(self.space, folder), goals)
+
     def check(self, folder: Path) -> Contest:
         """The contest this describes, every name and number checked.
 
         Raises:
             InvalidInputError: anything that cannot work.
         """
+        self._check_numbers()
+        contest = self.contest(folder)
+        self._check_names(contest)
+        for name in self.strategies:
+            contest.strategy(name, 0)
+        _ = contest.target
+        contest.score()
+        return contest
+
+    def _check_numbers(self) -> None:
         for name, value in (
             ("seeds", self.seeds),
             ("budget", self.budget),
@@ -82,23 +103,31 @@ class BenchmarkSpec:
                 raise InvalidInputError(name, value, "at least 1")
         if not self.strategies:
             raise InvalidInputError("strategies", (), "at least one strategy")
-        table = tabular_benchmark(self.space, folder)
-        contest = Contest(self, table, Goals.parse(self.objectives, self.constraints))
+        if len(set(self.strategies)) < len(self.strategies):
+            raise InvalidInputError("strategies", self.strategies, "each strategy only once")
+        for metric, worst in self.reference.items():
+            if not math.isfinite(worst):
+                raise InvalidInputError(f"reference.{metric}", worst, "a finite number")
+
+    def _check_names(self, contest: Contest) -> None:
         for metric in contest.goals.metrics:
-            if metric not in table.metrics:
-                raise UnknownNameError("objective", metric, table.metrics)
-        for name in self.options:
+            if metric not in contest.table.metrics:
+                raise UnknownNameError("objective", metric, contest.table.metrics)
+        for name, options in self.options.items():
             if name not in self.strategies:
                 raise UnknownNameError("strategy option", name, self.strategies)
-        for metric in self.reference:
-            if metric not in [o.metric for o in contest.goals.objectives]:
-                raise UnknownNameError(
-                    "reference", metric, [o.metric for o in contest.goals.objectives]
+            if options.get("rungs", 1) != 1:
+                raise InvalidInputError(
+                    f"strategy-option {name}.rungs", options["rungs"], "1: a table has no efforts"
                 )
-        for name in self.strategies:
-            contest.strategy(name, 0)
-        _ = contest.target
-        return contest
+        if self.reference and not contest.several:
+            raise InvalidInputError(
+                "reference", self.reference, "none with one objective: it has no hypervolume"
+            )
+        objectives = [o.metric for o in contest.goals.objectives]
+        for metric in self.reference:
+            if metric not in objectives:
+                raise UnknownNameError("reference", metric, objectives)
 
 
 @dataclass(frozen=True)
@@ -153,9 +182,12 @@ class Contest:
             fidelity=Fidelity.TRAINED,
             admissible=None if self._whole else self.table.known,
             costs=self.table.costs,
-            featurize=with_costs(self.table.space, self.table.descriptors),
+            featurize=features_of(self.table),
             predictor=partial(predictor, seed=seed),
             default_predictor=DEFAULT,
+            one_hot=partial(one_hot, self.table.space),
+            surrogate=partial(surrogate, seed),
+            narrow=partial(harmful_flags, self.table.space, seed),
         )
         return make_strategy(name, context, self.spec.options.get(name, {}))
 
@@ -195,7 +227,8 @@ class Contest:
         """What is to be reached.
 
         Raises:
-            InvalidInputError: neither a number nor `best`, or no candidate meets the constraints.
+            InvalidInputError: neither a finite number nor `best`, no share where there are several
+                objectives, or no candidate meets the constraints.
         """
         feasible = self._violations == 0.0
         if not feasible.any():
@@ -205,12 +238,23 @@ class Contest:
         if self.spec.target == BEST:
             return 1.0 if self.several else self._sign * float(self._losses[feasible].min())
         try:
-            return float(self.spec.target)
+            target = float(self.spec.target)
         except ValueError:
-            raise InvalidInputError("target", self.spec.target, "a number, or best") from None
+            target = math.nan
+        if not math.isfinite(target):
+            raise InvalidInputError("target", self.spec.target, "a number, or best")
+        if self.several and not 0.0 < target <= 1.0:
+            raise InvalidInputError(
+                "target", self.spec.target, "a share of the hypervolume above 0, at most 1"
+            )
+        return target
 
     def score(self) -> Callable[[dict[str, float]], float | None]:
-        """A new function that takes a query's metrics and gives the trace's next entry."""
+        """A new function that takes a query's metrics and gives the trace's next entry.
+
+        Raises:
+            InvalidInputError: no candidate is better than the reference point.
+        """
         return self._hypervolume_score() if self.several else self._best_score()
 
     # ---------------------------------------------------------------- inside
@@ -279,16 +323,17 @@ class Contest:
         """`(m,)` losses from which on a candidate does not count."""
         low, high = np.percentile(losses, [25, 75], axis=0)
         point = np.minimum(losses.max(axis=0), high + FENCE * (high - low))
-        for j, objective in enumerate(self.goals.objectives):
-            if objective.metric in self.spec.reference:
-                worst = {
-                    o.metric: [self.spec.reference.get(o.metric, 0.0)]
-                    for o in self.goals.objectives
-                }
-                point[j] = self.goals.losses(worst)[0, j]
+        asked = {m: [self.spec.reference.get(m, np.nan)] for m in self.goals.metrics}
+        given = self.goals.losses(asked)[0]
+        point = np.where(np.isnan(given), point, given)
         if not (losses < point).all(axis=1).any():
             raise InvalidInputError("reference", self.spec.reference, "worse than some candidate")
         return np.asarray(point)
+
+
+def features_of(table: TabularBenchmark) -> Callable[[Genotypes], NDArray[np.float32]]:
+    """What predictors see of a table's candidates."""
+    return with_costs(table.space, table.descriptors, table.described)
 
 
 class _Queue:

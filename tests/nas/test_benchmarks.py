@@ -1,19 +1,28 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nas.benchmarks.micro import Build, columns
-from nas.benchmarks.runs import BenchmarkSpec, Run
+from nas.benchmarks import micro
+from nas.benchmarks.micro import Build, append_log, columns, read_log
+from nas.benchmarks.runs import BenchmarkSpec, Contest, Run
 from nas.benchmarks.statistics import curves, interval, summaries
 from nas.cli import app
 from nas.core import Decision, InvalidInputError, SearchSpace, UnknownNameError
 from searchspaces.tabular import read_table, write_table
+from workers.executors import mapping
 
+BOTH = ("quality:max", "cost")
 SPACE = SearchSpace(tuple(Decision(f"d{i}", tuple(range(4))) for i in range(4)))
 
 
@@ -80,7 +89,17 @@ def test_constraints_count(table: Path) -> None:
         ({"constraints": ("cost<=0",)}, InvalidInputError, "one the table can meet"),
         ({"options": {"random": {"x": 1}}}, UnknownNameError, "random"),
         ({"options": {"nsga2": {}}}, UnknownNameError, "nsga2"),
-        ({"reference": {"cost": 1.0}}, UnknownNameError, "reference"),
+        ({"strategies": ("random", "nsga2", "random")}, InvalidInputError, "only once"),
+        ({"options": {"random": {"rungs": 2}}}, InvalidInputError, "rungs: .* no efforts"),
+        ({"target": "nan"}, InvalidInputError, "target.*a number, or best"),
+        ({"target": "-inf"}, InvalidInputError, "target.*a number, or best"),
+        ({"target": "1.01", "objectives": BOTH}, InvalidInputError, "target.*at most 1"),
+        ({"target": "0", "objectives": BOTH}, InvalidInputError, "target.*above 0"),
+        ({"target": "nan", "objectives": BOTH}, InvalidInputError, "target"),
+        ({"reference": {"quality": 0.0}}, InvalidInputError, "reference.*one objective"),
+        ({"reference": {"speed": 1}, "objectives": BOTH}, UnknownNameError, "known: cost, quality"),
+        ({"reference": {"cost": math.inf}, "objectives": BOTH}, InvalidInputError, "finite number"),
+        ({"reference": {"cost": 1.0}, "objectives": BOTH}, InvalidInputError, "worse than some"),
     ],
 )
 def test_wrong_input_is_named_before_any_run(
@@ -88,6 +107,17 @@ def test_wrong_input_is_named_before_any_run(
 ) -> None:
     with pytest.raises(error, match=message):
         spec_of(table, **changes).check(table.parent)
+
+
+def test_a_reference_moves_what_counts_and_a_share_may_be_the_target(table: Path) -> None:
+    spec = spec_of(table, objectives=BOTH, reference={"quality": 8.0}, target="0.5")
+    score = spec.check(table.parent).score()
+    assert score({"quality": 8.0, "cost": 1.0}) == pytest.approx(0.0, abs=1e-6)
+    assert score({"quality": 12.0, "cost": 5.0}) > 0
+    assert (
+        spec_of(table, objectives=BOTH).check(table.parent).score()({"quality": 8.0, "cost": 1.0})
+    )
+    assert spec.check(table.parent).target == 0.5
 
 
 def test_summaries_rank_and_test_in_pairs() -> None:
@@ -125,6 +155,56 @@ def test_the_command_writes_the_promised_json_and_a_page(table: Path, tmp_path: 
     assert isinstance(wrong.exception, UnknownNameError)
 
 
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+@pytest.mark.parametrize("place", [".", "missing/out"])
+def test_a_file_that_cannot_be_written_is_found_before_any_run(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, place: str
+) -> None:
+    monkeypatch.setattr(Contest, "run", forbidden)
+    arguments = ["benchmark", "--space", f"table:{table}", "--objective", "quality:max"]
+    arguments += ["--strategies", "random", "--workers", "1", option, str(tmp_path / place)]
+    found = CliRunner().invoke(app, arguments)
+    assert isinstance(found.exception, InvalidInputError)
+    assert option.removeprefix("--") in str(found.exception)
+
+
+def test_a_run_checks_nothing_again(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["benchmark", "--space", f"table:{table}", "--objective", "quality:max"]
+    arguments += ["--strategies", "random", "--seeds", "3", "--budget", "5", "--workers", "1"]
+    checks: list[BenchmarkSpec] = []
+    check = BenchmarkSpec.check
+
+    def counted(spec: BenchmarkSpec, folder: Path) -> Contest:
+        checks.append(spec)
+        return check(spec, folder)
+
+    monkeypatch.setattr(BenchmarkSpec, "check", counted)
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.output
+    assert len(checks) == 1
+
+
+def forbidden(*_: object) -> AbstractContextManager[None]:
+    raise AssertionError("work began")
+
+
+def test_nothing_to_do_starts_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "cluster", forbidden)
+    assert list(mapping.each_done(str, [])) == []
+    assert list(mapping.each_done(str, [], address="127.0.0.1:1")) == []
+    assert list(mapping.each_done(str, [1, 2], n_workers=1)) == ["1", "2"]
+    with pytest.raises(AssertionError, match="work began"):
+        list(mapping.each_done(str, [1, 2], n_workers=2))
+    with pytest.raises(InvalidInputError, match="workers"):
+        mapping.each_done(str, [], n_workers=0)  # not only when the first result is asked for
+
+
+def test_the_command_is_imported_without_ray() -> None:
+    program = "import sys, nas.cli; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_runs_are_the_same_on_ray(table: Path, ray_cluster: None, tmp_path: Path) -> None:
     arguments = ["benchmark", "--space", f"table:{table}", "--objective", "quality:max"]
     arguments += ["--strategies", "random", "--seeds", "3", "--budget", "10"]
@@ -148,11 +228,60 @@ def test_the_micro_benchmark_is_a_table_like_any_other(tmp_path: Path) -> None:
     assert "weight_bytes" in table.free and "accuracy" not in table.free
     lines = (tmp_path / "micro.jsonl").read_text().splitlines()
     assert len(lines) == 4
-    (tmp_path / "micro.jsonl").write_text("\n".join([*lines[:3], lines[3][:20]]))
+    cut = "\n".join([*lines[:3], lines[3][:20]])
+    (tmp_path / "micro.jsonl").write_text(cut)
     again = CliRunner().invoke(app, arguments)  # a build that was killed goes on
     assert again.exit_code == 0, again.output
     restored = read_table(tmp_path / "micro.npz")
     assert (restored.columns["accuracy"] == table.columns["accuracy"]).all()
+    kept = (tmp_path / "micro.jsonl").read_text()
+    assert kept.startswith(cut + "\n") and kept.endswith("\n") and len(kept.splitlines()) == 5
+
+
+def test_a_log_keeps_whole_lines_of_its_own_digest(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert read_log(log, "mine") == {}
+    first = {"row": 0, "seed": 1, "accuracy": 0.5}
+    append_log(log, "mine", first)
+    append_log(log, "other", {"row": 0, "seed": 1, "accuracy": 0.1})
+    log.write_text(log.read_text() + '{"row": 0, "seed": 1, "accuracy": 0.2}\n')
+    log.write_text(log.read_text() + '{"digest": "mine", "row": 7, "se')
+    second = {"row": 7, "seed": 1, "accuracy": 0.75}
+    append_log(log, "mine", second)
+    assert read_log(log, "mine") == {(0, 1): first, (7, 1): second}
+    assert len(log.read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("change", [("SETTINGS", "n_runs", 90), ("SPACE", "kernels", [3])])
+def test_the_digest_tells_settings_and_spaces_apart(
+    monkeypatch: pytest.MonkeyPatch, change: tuple[str, str, object]
+) -> None:
+    before = Build().digest
+    assert Build(limit=3).digest == before  # the first networks are the same ones
+    where, name, value = change
+    old = getattr(micro, where)
+    new = replace(old, **{name: value}) if where == "SETTINGS" else {**old, name: value}
+    monkeypatch.setattr(micro, where, new)
+    assert Build().digest != before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--out", "x.csv"], "out.*npz"),
+        (["--out", "missing/x.npz"], "out.*folder that exists"),
+        (["--out", "x.npz", "--seeds", "0"], "seeds"),
+        (["--out", "x.npz", "--workers", "0"], "workers"),
+    ],
+)
+def test_a_wrong_micro_benchmark_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, ["micro-benchmark", *wrong, "--limit", "1"])
+    assert isinstance(found.exception, InvalidInputError)
+    assert re.search(message, str(found.exception))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_micro_columns_are_means_over_seeds() -> None:

@@ -21,11 +21,11 @@ def each_done(
     n_workers: int | None = None,
     address: str | None = None,
 ) -> Iterator[Result]:
-    """`function` of every argument, as results come.
+    """`function` of every argument, as results come; Ray is started when the first is asked for.
 
     Args:
         function: shipped to the workers once; a task whose worker died is run again.
-        arguments: one a task.
+        arguments: one a task; without any, nothing is started.
         n_workers: tasks at once; 1 without an address runs them in this process; None is one a
             CPU.
         address: Ray cluster; None starts a small one here.
@@ -36,9 +36,17 @@ def each_done(
     """
     if n_workers is not None and n_workers < 1:
         raise InvalidInputError("workers", n_workers, "at least 1")
-    if n_workers == 1 and address is None:
-        yield from map(function, arguments)
-        return
+    if not arguments or (n_workers == 1 and address is None):
+        return map(function, arguments)
+    return _on_ray(function, arguments, n_workers, address)
+
+
+def _on_ray(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    n_workers: int | None,
+    address: str | None,
+) -> Iterator[Result]:
     with cluster(address, n_workers or usable_cpus()):
         shipped = ray.put(function)
         task: Any = ray.remote(num_cpus=1, max_retries=3)(_call)
