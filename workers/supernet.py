@@ -31,7 +31,7 @@ from workers.replicas import ALONE, Replicas, float_buffers
 from workers.sampling import PHASES, PathSampler, image_probabilities, phase_of
 from workers.supernet_settings import SupernetSettings
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 TAYLOR_IMAGES = 256
 
 
@@ -295,6 +295,7 @@ def training_digest(
 ) -> str:
     """16 hexadecimal digits: equal for trainings that give the same weights on one machine."""
     about = [
+        CHECKPOINT_VERSION,
         family.space.digest,
         *family.input_shape,
         family.n_classes,

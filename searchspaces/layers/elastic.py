@@ -24,7 +24,7 @@ from searchspaces.layers.quantizers import (
     quantize_activation,
 )
 from searchspaces.layers.sparsity import Sparsity
-from searchspaces.layers.units import ConvUnit, LinearUnit
+from searchspaces.layers.units import DEAD_SHARE, ConvUnit, LinearUnit, living_variance
 
 MIN_RATIO = 1e-3
 MAX_EXCESS = 16.0
@@ -204,7 +204,7 @@ class ElasticConvUnit(nn.Module):
             x = self._normed(self._convolved(x, weight, None), self.norm)
         elif self.training:
             x = self._normed(
-                self._convolved(x, self._as_folded(weight, self.norm), None), self.norm
+                self._convolved(x, self._as_folded(x, weight, self.norm), None), self.norm
             )
         else:
             x = self._folded(x, weight, self.norm)
@@ -257,17 +257,26 @@ class ElasticConvUnit(nn.Module):
         mean, var, scale, shift = self._statistics(norm)
         refresh = self.calibration is Calibration.NORMS
         momentum = 1.0 if refresh else 0.1
-        return F.batch_norm(
-            y, mean, var, scale, shift, self.training or refresh, momentum, norm.eps
-        )
+        y = F.batch_norm(y, mean, var, scale, shift, self.training or refresh, momentum, norm.eps)
+        if refresh:
+            var.copy_(living_variance(var, norm.eps))
+        return y
 
-    def _as_folded(self, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        """`weight` on the grid it would have with the norm folded in, and scaled back."""
+    def _as_folded(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """`weight` on the grid it would have with the norm folded in, and scaled back.
+
+        The spread is this batch's, by the float weight: the running one is a mixture of all
+        candidates trained lately, and folded with it a tensor's channels share no common step.
+
+        Reference: Jacob et al. 2018, section 3.2, figure C.8.
+        """
         if self.weight_quantizer.grid is None:
             return weight
-        _, var, scale, _ = self._statistics(norm)
-        ratio = (scale * torch.rsqrt(var + norm.eps)).detach()
-        ratio = torch.where(ratio.abs() < MIN_RATIO, MIN_RATIO, ratio).reshape(-1, 1, 1, 1)
+        with torch.no_grad():
+            var = self._convolved(x, weight, None).var((0, 2, 3), correction=0)
+            var = living_variance(var, norm.eps)
+            ratio = norm.weight[: self.n_out] * torch.rsqrt(var + norm.eps)
+            ratio = torch.where(ratio.abs() < MIN_RATIO, MIN_RATIO, ratio).reshape(-1, 1, 1, 1)
         return self.weight_quantizer(weight * ratio) / ratio
 
     def _folded(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -294,7 +303,7 @@ class ElasticConvUnit(nn.Module):
         mean, var, scale, _ = self._statistics(norm)
         y = self._convolved(x, weight, None)
         mean.copy_(y.mean((0, 2, 3)))
-        var.copy_(y.var((0, 2, 3), correction=0))
+        var.copy_(living_variance(y.var((0, 2, 3), correction=0), norm.eps))
         if self.weight_quantizer.grid is None:
             return
         folded = self.weight_quantizer(
@@ -302,7 +311,8 @@ class ElasticConvUnit(nn.Module):
         )
         found = self._convolved(x, folded, None).var((0, 2, 3), correction=0)
         excess = (found / scale.square().clamp_min(MIN_RATIO**2)).clamp(1 / MAX_EXCESS, MAX_EXCESS)
-        var.copy_(((var + norm.eps) * excess - norm.eps).clamp_min(0.0))
+        alive = 2 * DEAD_SHARE * norm.eps  # lest a plain unit takes a corrected channel for dead
+        var.copy_(((var + norm.eps) * excess - norm.eps).clamp_min(alive))
 
 
 class ElasticLinearUnit(nn.Module):

@@ -10,6 +10,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from searchspaces.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from searchspaces.layers.sparsity import Sparsity
 
+DEAD_SHARE = 0.01
+"""Share of a norm's eps below which a variance is that of a channel that never varies."""
+
+HUGE_VARIANCE = 1e12
+
 
 class ConvUnit(nn.Module):
     """Convolution, batch norm, activation; `same` padding for odd kernels.
@@ -77,7 +82,10 @@ class ConvUnit(nn.Module):
 
     @torch.no_grad()
     def fold_norm(self) -> None:
-        """Move the batch norm into the convolution; in evaluation mode the output is the same."""
+        """Move the batch norm into the convolution; in evaluation mode the output is the same.
+
+        A channel that never varied becomes the constant it was (see `living_variance`).
+        """
         norm, conv = self.norm, self.conv
         if norm is None:
             return
@@ -86,7 +94,7 @@ class ConvUnit(nn.Module):
             conv.weight,
             conv.bias,
             norm.running_mean,
-            norm.running_var,
+            living_variance(norm.running_var, norm.eps),
             norm.eps,
             norm.weight,
             norm.bias,
@@ -127,6 +135,15 @@ class LinearUnit(nn.Module):
             out: Tensor = self.linear(x)
             return out
         return F.linear(x, self.weight_quantizer(self.linear.weight), self.linear.bias)
+
+
+def living_variance(variance: Tensor, eps: float) -> Tensor:
+    """`(n,)` variances to fold a batch norm with; a channel that never varied has a huge one.
+
+    Its weights then vanish and it stays the constant it was. With its own variance they would be
+    multiplied by hundreds, and where channels share a quantization step, all others become zero.
+    """
+    return torch.where(variance < DEAD_SHARE * eps, HUGE_VARIANCE, variance)
 
 
 def _kept_norm(norm: nn.BatchNorm2d, keep: Tensor) -> nn.BatchNorm2d:

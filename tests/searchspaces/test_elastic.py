@@ -10,7 +10,13 @@ from torch import nn
 import searchspaces
 from searchspaces.counting import count
 from searchspaces.elastic import ElasticMobileNet
-from searchspaces.layers import ActivationQuantizer, ElasticConvUnit, WeightGrid, WeightQuantizer
+from searchspaces.layers import (
+    ActivationQuantizer,
+    Calibration,
+    ElasticConvUnit,
+    WeightGrid,
+    WeightQuantizer,
+)
 
 EVERYTHING = {
     "n_stages": 2,
@@ -186,3 +192,21 @@ def test_a_new_quantizer_loses_no_more_than_the_widest_value_does(
         watching.clip.fill_(1.0)
         assert found <= (watching(weight.relu()) - weight.relu()).square().mean() + 1e-9
     assert share < 0.8 if bits == 2 else share <= 1.0
+
+
+def test_a_channel_that_never_varies_leaves_the_others_their_codes() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 6, 8, 8)
+    elastic = ElasticConvUnit(6, 6, (3,), depthwise=True)
+    x[:, 2] = 0.0
+    elastic.weight_quantizer.grid = WeightGrid(3, per_channel=False)
+    elastic.eval()
+    elastic.calibration = Calibration.GRIDS
+    with torch.no_grad():
+        spread = elastic(x).std((0, 2, 3))
+    assert spread[2] == 0.0
+    assert (spread[[0, 1, 3, 4, 5]] > 0.5).all()
+    plain = elastic.extract()
+    plain.fold_norm()
+    weights = plain.conv.weight.flatten(1).abs().amax(1)
+    assert weights[2] < 1e-3 * weights.median()
