@@ -8,10 +8,13 @@ from functools import partial
 import numpy as np
 
 from nas.core import Fidelity, Trial
+from nas.core.goals import columns_of
+from nas.core.pareto import non_dominated
 from nas.problem import Problem
 from predictors.encoders import with_costs
 from predictors.gbdt import GradientBoostedTrees
 from predictors.importance import decision_importance
+from predictors.narrowing import HarmfulOption, harmful_options
 from predictors.validation import Validation, cross_validate
 
 MIN_TRIALS = 10
@@ -46,6 +49,20 @@ def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str
         o.metric: decision_importance(space, rows, np.array([t.metrics[o.metric] for t in done]))
         for o in problem.spec.goals.objectives
     }
+
+
+def harmful(problem: Problem, trials: Sequence[Trial]) -> tuple[HarmfulOption, ...]:
+    """Options that harm an objective and help none, by the search trials; the front's stay."""
+    done = _searched(trials)
+    if not done:
+        return ()
+    space, goals = problem.family.space, problem.spec.goals
+    rows = np.stack([space.row(t.candidate) for t in done if t.candidate is not None])
+    columns = columns_of([t.metrics for t in done], goals.metrics)
+    losses, violations = goals.losses(columns), goals.violations(columns, len(done))
+    front = rows[non_dominated(losses, violations)]
+    judged = np.concatenate([losses, violations[:, None]], axis=1)
+    return harmful_options(space, rows, judged, front, seed=problem.spec.seed % 2**31)
 
 
 def _searched(trials: Sequence[Trial]) -> list[Trial]:

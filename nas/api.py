@@ -27,6 +27,7 @@ def search(
     training: Mapping[str, Any] | None = None,
     supernet: Mapping[str, Any] | None = None,
     seed: int = 0,
+    warm_start: bool = True,
     name: str = "search",
     home: str | Path = jobs.DEFAULT_HOME,
     executor: jobs.ExecutorName = "local",
@@ -49,6 +50,7 @@ def search(
         supernet: score candidates by shared weights instead of training each; `{}` for the
             default settings, see `workers.supernet_settings.SupernetSettings`.
         seed: of everything random.
+        warm_start: use what earlier jobs below `home` measured.
         name: of the job, for people.
         home: folder for the database and the models.
         executor: `local` for this process, `ray` for a cluster.
@@ -71,6 +73,7 @@ def search(
             "training": training or {},
             "supernet": supernet,
             "seed": seed,
+            "warm_start": warm_start,
         }
     )
     problem = jobs.checked(spec, executor)

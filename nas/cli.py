@@ -21,7 +21,7 @@ from nas.front import Front
 from nas.options import parsed
 from nas.problem import Problem
 from nas.reporting import write_report
-from nas.reuse import earlier_scores
+from nas.reuse import reuse
 from nas.spec import DEFAULT_OBJECTIVES, DEVICES, JobSpec
 from workers.machine import usable_cpus
 
@@ -92,6 +92,9 @@ def search(
     training: TrainingOption = None,
     supernet: SupernetOption = None,
     seed: Seed = 0,
+    warm_start: Annotated[
+        bool, typer.Option(help="Use what earlier jobs of this store measured.")
+    ] = True,
     name: Annotated[str, typer.Option(help="Of the job, for people.")] = "search",
     executor: Executor = "ray",
     workers: Workers = None,
@@ -123,6 +126,7 @@ def search(
             "training": parsed("training", training),
             "supernet": None if supernet is None else parsed("supernet", supernet),
             "seed": seed,
+            "warm_start": warm_start,
         }
     )
     problem = jobs.checked(spec, runner.executor)
@@ -324,8 +328,8 @@ class _Runner:
         self, workspace: jobs.Workspace, job: Job, problem: Problem, store: str | None = None
     ) -> Front:
         err.print(f"job     {job.job_id}: {job.name}", markup=False)
-        for other, scores in earlier_scores(workspace.store, job, problem).items():
-            err.print(f"reuses  {len(scores)} scores of job {other}", markup=False)
+        for line in reuse(workspace.store, job, problem).said():
+            err.print(f"reuses  {line}", markup=False)
         home = os.path.relpath(workspace.home)
         try:
             with console.progress(problem.spec) as listen:

@@ -24,7 +24,7 @@ from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
 from nas.front import Front
 from nas.problem import Problem
-from nas.reuse import earlier_scores
+from nas.reuse import reuse
 from nas.spec import JobSpec
 from nas.stores import open_store
 
@@ -132,7 +132,9 @@ def run(
                 runner = RayExecutor(evaluator, f"{job.name} {job.job_id}", n_workers)
             stack.enter_context(runner)
             strategy = problem.strategy()
-            for scores in earlier_scores(store, job, problem).values():
+            known = reuse(store, job, problem)
+            strategy.learn_from(known.lessons)
+            for scores in known.scores.values():
                 strategy.recall(scores)
             Engine(strategy, runner, store.trial_store(job.job_id), listen).run()
     return workspace.front(store.job(job.job_id))

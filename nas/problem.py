@@ -18,13 +18,16 @@ from nas.core import (
     Fidelity,
     Genotypes,
     InvalidInputError,
+    Predictor,
     SearchStrategy,
     UnknownNameError,
 )
 from nas.spec import JobSpec
 from nas.strategies import STRATEGIES, Finalists, SearchContext, SharedFirst, make_strategy
-from predictors.encoders import with_costs
-from predictors.registry import DEFAULT, predictor
+from predictors.encoders import one_hot, with_costs
+from predictors.narrowing import harmful_flags
+from predictors.registry import DEFAULT, predictor, surrogate
+from predictors.warm_start import WarmStarted
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import LATENCY_METRICS, METHOD, SupernetEvaluator
@@ -167,8 +170,11 @@ class Problem:
             admissible=self.admissible,
             costs=self.family.costs,
             featurize=with_costs(self.family.space, self.family.costs),
-            predictor=partial(predictor, seed=self.spec.seed % 2**31),
+            predictor=partial(_warm_started, seed=self.spec.seed % 2**31),
             default_predictor=DEFAULT,
+            one_hot=partial(one_hot, self.family.space),
+            surrogate=partial(surrogate, self.spec.seed % 2**31),
+            narrow=partial(harmful_flags, self.family.space, self.spec.seed % 2**31),
         )
         options = self.spec.strategy.options
         rungs = options.get("rungs", 1)
@@ -192,6 +198,11 @@ class Problem:
                     )
                 if metric not in known:
                     raise UnknownNameError(field, metric, known)
+
+
+def _warm_started(name: str, seed: int) -> Predictor:
+    predictor(name, seed)  # refuses names that do not exist before work starts
+    return WarmStarted(partial(predictor, name, seed), seed)
 
 
 def _meets_costs(problem: Problem, rows: Genotypes) -> NDArray[np.bool_]:

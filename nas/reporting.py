@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dashboard.report import ReportContent, render_report
-from nas.analysis import importances, predictor_quality
-from nas.core import EventKind, InvalidInputError, Job
+from nas.analysis import harmful, importances, predictor_quality
+from nas.core import EventKind, InvalidInputError, Job, Trial
 from nas.jobs import Workspace
 from nas.problem import Problem
-from nas.reuse import earlier_scores
+from nas.reuse import reuse
 from nas.spec import JobSpec
 from workers.machine import processor_name
 
@@ -36,7 +37,7 @@ def write_report(
         title=job.name,
         facts={
             **_facts(problem, job),
-            "reused": _reused(workspace, job, problem),
+            "reused": "; ".join(reuse(workspace.store, job, problem).said()) or "nothing",
             "wall time": f"{events[-1].at - events[0].at:.0f} s" if events else "none yet",
         },
         goals=problem.spec.goals,
@@ -44,15 +45,20 @@ def write_report(
         finished=finished,
         predictions={m: (v.predicted, v.measured, v.tau) for m, v in quality.items()},
         importances=importances(problem, finished),
+        harmful=_harmful(problem, finished),
+        narrowed=problem.spec.strategy.options.get("narrowing") == 1,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render_report(content))
     return path
 
 
-def _reused(workspace: Workspace, job: Job, problem: Problem) -> str:
-    found = earlier_scores(workspace.store, job, problem)
-    return ", ".join(f"{len(t)} scores of job {i}" for i, t in found.items()) or "nothing"
+def _harmful(
+    problem: Problem, trials: Sequence[Trial]
+) -> list[tuple[str, object, str, float, int]]:
+    names = [*(o.metric for o in problem.spec.goals.objectives), "constraints"]
+    found = harmful(problem, trials)
+    return [(h.decision, h.option, names[h.objective], h.harm, h.support) for h in found]
 
 
 def _facts(problem: Problem, job: Job) -> dict[str, str]:

@@ -70,7 +70,7 @@ class TrainingSpec(_Part):
 
 
 class JobSpec(_Part):
-    """One search, complete: the same specification and seed give the same search.
+    """One search, complete: the same specification, seed and earlier jobs give the same search.
 
     Attributes:
         name: for people.
@@ -83,6 +83,8 @@ class JobSpec(_Part):
         supernet: fields of `workers.supernet_settings.SupernetSettings`, `{}` for the defaults:
             candidates are scored by shared weights; None trains each by itself.
         seed: of everything random.
+        warm_start: use what earlier jobs of the same store measured: equal scores as they are,
+            others (same family; other data, fidelity or weights) to teach the predictor.
     """
 
     name: str = Field(default="search", min_length=1, max_length=200)
@@ -97,6 +99,7 @@ class JobSpec(_Part):
     training: TrainingSpec = TrainingSpec()
     supernet: dict[str, Option] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    warm_start: bool = True
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Self:

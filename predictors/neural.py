@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas.core import ConflictError, Prediction, Predictor
+from nas.core import ConflictError, DifferentiablePredictor, Prediction, TransferPredictor
 from predictors._nets import descend, new_linear
 from predictors._targets import MIN_ROWS, NOT_FITTED, TargetScale
 
 
 @dataclass
-class NeuralEnsemble(Predictor):
+class NeuralEnsemble(TransferPredictor, DifferentiablePredictor):
     """Fully connected nets, one hidden width, three layers; their disagreement is the uncertainty.
 
     `pretrain` may be called several times, each starting from the weights the last one left: first
@@ -86,6 +86,24 @@ class NeuralEnsemble(Predictor):
         scaled = self._scaled(x)
         votes = np.stack([network(scaled).double().numpy() for network in self._fitted])
         return self._targets.restored(votes.mean(axis=0), votes.std(axis=0))
+
+    def slope(
+        self, x: NDArray[np.float32], weights: NDArray[np.float64], beta: float
+    ) -> NDArray[np.float64]:
+        """`(n, d)` gradient of `sum_j weights[j] (mean_j - beta std_j)` at `x (n, d)`.
+
+        Raises:
+            ConflictError: not fitted, or on fewer than 4 rows.
+        """
+        if self._targets is None or not self._fitted:
+            raise ConflictError("the predictor is not fitted on enough rows yet")
+        inputs = torch.from_numpy(x).requires_grad_()
+        scaled = (inputs - self._shift) / self._scale
+        votes = torch.stack([network(scaled) for network in self._fitted])  # (members, n, m)
+        spread = (votes.var(dim=0, correction=0) + 1e-12).sqrt()
+        units = torch.from_numpy((weights * self._targets.deviation).astype(np.float32))
+        total = ((votes.mean(dim=0) - beta * spread) * units).sum()
+        return torch.autograd.grad(total, inputs)[0].double().numpy()
 
     # ---------------------------------------------------------------- inside
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from nas.core import Predictor, UnknownNameError
+from nas.core import DifferentiablePredictor, Predictor, UnknownNameError
 from predictors.automatic import AutomaticPredictor
 from predictors.forest import RandomForest
 from predictors.gaussian_process import GaussianProcess
@@ -31,6 +31,13 @@ def predictor(name: str, seed: int) -> Predictor:
     if name not in PREDICTORS:
         raise UnknownNameError("predictor", name, PREDICTORS)
     return PREDICTORS[name](seed)
+
+
+def surrogate(seed: int) -> DifferentiablePredictor:
+    """A fresh predictor whose slope is known: a small ensemble of nets."""
+    from predictors.neural import NeuralEnsemble  # torch takes seconds to import
+
+    return NeuralEnsemble(n_steps=150, width=64, seed=seed)
 
 
 def _gbdt(seed: int) -> Predictor:

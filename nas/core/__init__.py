@@ -21,6 +21,7 @@ from nas.core.errors import (
 from nas.core.goals import Constraint, Direction, Goals, Objective, Relation
 from nas.core.interfaces import (
     CostTable,
+    DifferentiablePredictor,
     Evaluation,
     Evaluator,
     Executor,
@@ -33,6 +34,7 @@ from nas.core.interfaces import (
     Report,
     SearchStrategy,
     SharedTrainer,
+    TransferPredictor,
     TrialStore,
 )
 from nas.core.job import Job, JobState
@@ -57,6 +59,7 @@ __all__ = [
     "Constraint",
     "CostTable",
     "Decision",
+    "DifferentiablePredictor",
     "Direction",
     "Evaluate",
     "Evaluation",
@@ -90,6 +93,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TrainShared",
+    "TransferPredictor",
     "Trial",
     "TrialState",
     "TrialStore",

@@ -53,6 +53,13 @@ class SearchStrategy(ABC):
         They count as measured, and never as asked: their numbers are of no account.
         """
 
+    def learn_from(self, trials: Sequence[Trial]) -> None:  # noqa: B027 (most ignore it)
+        """Take completed trials of one earlier job whose scores mean something else; before `tell`.
+
+        Other data, another fidelity, other shared weights: they may guide what is asked, and are
+        never results. Ignored, unless a strategy says otherwise.
+        """
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -75,6 +82,36 @@ class Predictor(ABC):
 
         Raises:
             ConflictError: not fitted.
+        """
+
+
+class TransferPredictor(Predictor):
+    """A predictor that a related task with the same features can teach beforehand."""
+
+    @abstractmethod
+    def pretrain(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
+        """Learn a related task from `x (n, d)` and `y (n, m)`; later fits start from it.
+
+        Targets are column by column akin to those of `fit`; nan where one was not measured.
+        """
+
+
+class DifferentiablePredictor(Predictor):
+    """A predictor that knows how its prediction changes with the features."""
+
+    @abstractmethod
+    def slope(
+        self, x: NDArray[np.float32], weights: NDArray[np.float64], beta: float
+    ) -> NDArray[np.float64]:
+        """`(n, d)` gradient of `sum_j weights[j] (mean_j - beta std_j)` at `x (n, d)`.
+
+        Args:
+            x: features, fractional ones included.
+            weights: `(m,)` of the targets.
+            beta: standard deviations of optimism; targets are losses.
+
+        Raises:
+            ConflictError: not fitted, or on too few rows to tell.
         """
 
 

@@ -4,6 +4,7 @@ from nas.strategies.cross_entropy import CrossEntropy
 from nas.strategies.differential_evolution import DifferentialEvolution
 from nas.strategies.evolution import RegularizedEvolution
 from nas.strategies.finalists import Finalists
+from nas.strategies.gradient_guided import GradientGuided
 from nas.strategies.local_search import LocalSearch
 from nas.strategies.nsga import NSGA2, NSGA3
 from nas.strategies.optuna import OptunaSearch, Sampler
@@ -27,6 +28,7 @@ __all__ = [
     "CrossEntropy",
     "DifferentialEvolution",
     "Finalists",
+    "GradientGuided",
     "LocalSearch",
     "OptunaSearch",
     "PredictorGuided",

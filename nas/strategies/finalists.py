@@ -70,6 +70,10 @@ class Finalists(SearchStrategy):
         )
         self._search.recall(trials)
 
+    def learn_from(self, trials: Sequence[Trial]) -> None:
+        """Take trials of an earlier job as guidance."""
+        self._search.learn_from(trials)
+
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         for trial in trials:

@@ -17,10 +17,14 @@ from nas.core import (
     Prediction,
     Predictor,
     SearchSpace,
+    TransferPredictor,
+    Trial,
 )
+from nas.core.goals import columns_of
 from nas.core.pareto import hypervolume, non_dominated
 from nas.strategies._crowding import best_first
 from nas.strategies._history import Admissible
+from nas.strategies._narrowing import Narrowed, Narrowing
 from nas.strategies._stepwise import Stepwise
 
 Columns = dict[str, NDArray[np.float64]]
@@ -57,6 +61,13 @@ class PredictorGuided(Stepwise):
     those predicted best. Running trials count as measured at their predicted mean, so that
     parallel asks spread out. Candidates predicted to meet the constraints come first.
 
+    With `narrow`, options that only do harm are left out of the pool, but for those that a
+    trade-off measured so far has. They are judged anew by the first 24, 36, 54, … trials, so that
+    an option may come back.
+
+    An earlier job's trials of other meaning (`learn_from`) teach a `TransferPredictor` beforehand;
+    then four random candidates are enough.
+
     Objective values on the bad side, further from the median than twice the best one is, count as
     that far: what fails should not decide how good ones are told apart.
 
@@ -74,6 +85,7 @@ class PredictorGuided(Stepwise):
         refit: finished trials between two fits; as many as the budget fits once.
         fidelity: of the tasks.
         admissible: which rows may be asked at all; None for every row.
+        narrow: which options only do harm; None leaves the space as it is.
 
     Reference: Luo et al. 2020 (GBDT-NAS), algorithm 1; Wen et al. 2020 (Neural Predictor) with
     `refit` as large as the budget; Cummings et al. 2022 (LINAS) with several generations; Emmerich
@@ -95,6 +107,7 @@ class PredictorGuided(Stepwise):
         refit: int = 1,
         fidelity: Fidelity = Fidelity.TRAINED,
         admissible: Admissible | None = None,
+        narrow: Narrowing | None = None,
     ) -> None:
         super().__init__(space, seed, fidelity, admissible)
         self._goals = goals
@@ -106,12 +119,24 @@ class PredictorGuided(Stepwise):
         self._beta = beta
         self._generations = generations
         self._refit = refit
+        self._narrowed = None if narrow is None else Narrowed(space, narrow)
         self._cached: tuple[int, _Pool] | None = None
         self._fitted_at = -1
         self._is_small = space.size <= SMALL_SPACE and space.cell is None
         known = set(costs(space.sample(1, np.random.default_rng(0))))
         self._exact = [m for m in goals.metrics if m in known]
         self._learned = [m for m in goals.metrics if m not in known]
+
+    def learn_from(self, trials: Sequence[Trial]) -> None:
+        """Teach the predictor an earlier job's trials, where it can be taught so."""
+        taught = [t for t in trials if t.candidate is not None]
+        if not taught or not self._learned or not isinstance(self._predictor, TransferPredictor):
+            return
+        rows = np.stack([self._space.row(t.candidate) for t in taught if t.candidate is not None])
+        columns = self._clipped(columns_of([t.metrics for t in taught], self._learned))
+        targets = np.stack([columns[m] for m in self._learned], axis=1)
+        self._predictor.pretrain(self._featurize(rows), targets)
+        self._n_initial = min(self._n_initial, MIN_TO_FIT)
 
     def predict(self, rows: Genotypes) -> tuple[Columns, Columns]:
         """Mean and standard deviation columns of every goal's metric for `(n, d)` rows.
@@ -153,8 +178,8 @@ class PredictorGuided(Stepwise):
         rng = np.random.default_rng((self._seed, n_finished, 1))
         if self._is_small:
             rows, features = self._whole
-            unseen = self._history.unseen(rows)
-            pool = self._scored(rows[unseen], features[unseen])
+            wanted = self._unharmed(rows) & self._history.unseen(rows)
+            pool = self._scored(rows[wanted], features[wanted])
         else:
             pool = self._bred(rng)
         self._cached = n_finished, pool
@@ -211,9 +236,16 @@ class PredictorGuided(Stepwise):
         return np.concatenate([*mutants, self._space.crossover(b, c, rng)])
 
     def _admitted(self, rows: Genotypes) -> Genotypes:
-        """Those never told, each once, and admissible."""
+        """Those never told, each once, admissible, and without options that only do harm."""
         rows = rows[self._history.unseen(rows)]
+        rows = rows[self._unharmed(rows)]
         return rows if self._admissible is None else rows[self._admissible(rows)]
+
+    def _unharmed(self, rows: Genotypes) -> NDArray[np.bool_]:
+        """`(n,)` which rows have no option left out."""
+        if self._narrowed is None:
+            return np.ones(len(rows), dtype=np.bool_)
+        return self._narrowed.keeps(rows, self._history.rows(), *self._measured())
 
     def _fit(self) -> None:
         """Learn from all completed trials, if enough finished since the last time.

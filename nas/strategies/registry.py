@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nas.core import (
     CostTable,
+    DifferentiablePredictor,
     Fidelity,
     Genotypes,
     Goals,
@@ -22,9 +23,11 @@ from nas.core import (
     UnknownNameError,
 )
 from nas.strategies._history import Admissible
+from nas.strategies._narrowing import Narrowing
 from nas.strategies.cross_entropy import CrossEntropy
 from nas.strategies.differential_evolution import DifferentialEvolution
 from nas.strategies.evolution import RegularizedEvolution
+from nas.strategies.gradient_guided import GradientGuided
 from nas.strategies.local_search import LocalSearch
 from nas.strategies.nsga import NSGA2, NSGA3
 from nas.strategies.optuna import OptunaSearch
@@ -62,6 +65,9 @@ class SearchContext:
         featurize: `(n, d)` rows to `(n, f)` features for a predictor.
         predictor: makes a fresh one of a name.
         default_predictor: the name where none is set.
+        one_hot: `(n, d)` rows to a column per option, decision by decision.
+        surrogate: makes a fresh differentiable predictor.
+        narrow: which options only do harm, by rows and losses; None where nobody can tell.
     """
 
     space: SearchSpace
@@ -74,6 +80,9 @@ class SearchContext:
     featurize: Callable[[Genotypes], NDArray[np.float32]]
     predictor: Callable[[str], Predictor]
     default_predictor: str
+    one_hot: Callable[[Genotypes], NDArray[np.float32]]
+    surrogate: Callable[[], DifferentiablePredictor]
+    narrow: Narrowing | None = None
 
 
 Options = dict[str, Any]
@@ -117,6 +126,7 @@ def _evolution_defaults(n_trials: int) -> Options:
 def _predictor_guided(context: SearchContext, options: Options) -> SearchStrategy:
     n_initial = min(10, max(4, context.n_trials // 4))
     name = options.pop("predictor", context.default_predictor)
+    narrows = options.pop("narrowing", 0) == 1
     return PredictorGuided(
         context.space,
         context.goals,
@@ -124,6 +134,21 @@ def _predictor_guided(context: SearchContext, options: Options) -> SearchStrateg
         predictor=context.predictor(name),
         featurize=context.featurize,
         costs=context.costs,
+        fidelity=context.fidelity,
+        admissible=context.admissible,
+        narrow=context.narrow if narrows else None,
+        **({"n_initial": n_initial} | options),
+    )
+
+
+def _gradient_guided(context: SearchContext, options: Options) -> SearchStrategy:
+    n_initial = min(10, max(4, context.n_trials // 4))
+    return GradientGuided(
+        context.space,
+        context.goals,
+        context.seed,
+        surrogate=context.surrogate(),
+        one_hot=context.one_hot,
         fidelity=context.fidelity,
         admissible=context.admissible,
         **({"n_initial": n_initial} | options),
@@ -189,8 +214,20 @@ _ENTRIES: Mapping[str, _Entry] = {
             "generations": Setting(int, 1, 1000),
             "refit": Setting(int, 1, 1_000_000),
             "predictor": Word(),
+            "narrowing": Setting(int, 0, 1),
         },
         _predictor_guided,
+    ),
+    "gradient-guided": _Entry(
+        {
+            "n_initial": Setting(int, 2, 100_000),
+            "starts": Setting(int, 2, 10_000),
+            "steps": Setting(int, 1, 10_000),
+            "rate": Setting(float, 1e-6, 100.0),
+            "beta": Setting(float, 0.0, 100.0),
+            "refit": Setting(int, 1, 1_000_000),
+        },
+        _gradient_guided,
     ),
 }
 
@@ -213,10 +250,16 @@ def make_strategy(
 
     Raises:
         UnknownNameError: no such strategy, or no such setting.
-        InvalidInputError: a value of the wrong kind, or out of range.
+        InvalidInputError: a value of the wrong kind, out of range, or more rungs than trials.
     """
     checked = dict(checked_options(name, options))
     rungs, reduction = int(checked.pop("rungs", 1)), int(checked.pop("reduction", 3))
+    if rungs > context.n_trials:  # a rung takes the effort of a whole trial to fill
+        raise InvalidInputError(
+            "strategy.options.rungs",
+            rungs,
+            f"at most {context.n_trials}, the number of trials: else none gets full effort",
+        )
     search = _ENTRIES[name].make(context, checked)
     if rungs == 1:
         return search

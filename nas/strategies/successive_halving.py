@@ -77,6 +77,10 @@ class SuccessiveHalving(SearchStrategy):
         """Take completed trials of earlier jobs; `search` learns from them."""
         self._search.recall(trials)
 
+    def learn_from(self, trials: Sequence[Trial]) -> None:
+        """Take trials of an earlier job as guidance."""
+        self._search.learn_from(trials)
+
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         for trial in trials:

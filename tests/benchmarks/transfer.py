@@ -23,7 +23,7 @@ from nas.core import Genotypes, Predictor, SearchSpace
 from predictors.encoders import Features, with_costs
 from predictors.gbdt import GradientBoostedTrees
 from predictors.neural import NeuralEnsemble
-from predictors.transfer import TransferredTrees
+from predictors.transfer import Transferred
 from predictors.validation import kendall_tau
 
 N_FLOAT, N_TEST, COUNTS = 300, 200, (20, 50, 100)
@@ -78,15 +78,15 @@ def measured(seed: int) -> dict[str, dict[int, float]]:
     test, learn = rows[:N_TEST], rows[N_TEST:]
     free = space.sample(2000, rng)
     statistics = np.log(np.stack([family.costs(free)[name] for name in STATISTICS], axis=1))
+
+    def trees() -> Predictor:
+        return GradientBoostedTrees(seed=seed)
+
     makers: dict[str, Callable[[], Predictor]] = {
-        "trees from scratch": lambda: GradientBoostedTrees(seed=seed),
+        "trees from scratch": trees,
         "trees, pooled": lambda: Pooled(features(floats), many, seed),
-        "trees, residual": lambda: TransferredTrees("residual", seed).pretrain(
-            features(floats), many
-        ),
-        "trees, stacked": lambda: TransferredTrees("stacked", seed).pretrain(
-            features(floats), many
-        ),
+        "trees, residual": lambda: Transferred(trees).pretrain(features(floats), many),
+        "trees, stacked": lambda: Transferred(trees, "stacked").pretrain(features(floats), many),
         "neural from scratch": lambda: NeuralEnsemble(seed=seed),
         "neural, statistics": lambda: NeuralEnsemble(seed=seed).pretrain(
             features(free), statistics

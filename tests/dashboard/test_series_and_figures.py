@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dashboard.figures import importance_figure, label, pareto_figure, progress_figures
-from dashboard.report import ReportContent, render_report
+from dashboard.report import ReportContent, effort_share, render_report
 from dashboard.series import best_so_far, hypervolume_trace
 from nas.core import Candidate, Evaluate, Fidelity, Goals, Trial
 
@@ -101,6 +102,28 @@ def test_a_report_of_nothing_says_so() -> None:
     page = render_report(content([]))
     assert "No trial has completed yet" in page
     assert "Too few completed trials" in page
+
+
+@pytest.mark.parametrize(
+    ("effort", "said"), [(1.0, ""), (3.0**-2, " (1/9)"), (0.5, " (1/2)"), (1e-6, " (1e-06)")]
+)
+def test_effort_is_said_where_it_is_not_whole(effort: float, said: str) -> None:
+    trial = Trial(0, Evaluate(Candidate({}, "0" * 16), Fidelity.TRAINED, effort))
+    assert effort_share(trial) == said
+
+
+def test_a_report_of_little_effort_alone_has_no_front_and_says_why() -> None:
+    low = [
+        Trial(t.number, replace(t.task, effort=1 / 9)).completed(t.metrics)
+        for t in trials(12)
+        if isinstance(t.task, Evaluate)
+    ]
+    page = render_report(content(low))
+    assert "12 completed trials; no candidate had full effort yet." in page
+    assert "No candidate scored yet." in page
+    assert page.count("trained (1/9)") == 12
+    whole = render_report(content([*low, *trials(13)[12:]]))
+    assert "among 1 trained candidates" in whole
 
 
 def test_a_report_shows_failures_and_escapes_what_users_wrote() -> None:

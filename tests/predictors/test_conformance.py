@@ -14,15 +14,14 @@ from predictors.calibration import CalibratedPredictor
 from predictors.forest import RandomForest
 from predictors.gaussian_process import GaussianProcess
 from predictors.gbdt import GradientBoostedTrees, RankingTrees
-from predictors.graph import GraphEnsemble, GraphLayout
 from predictors.lightgbm import LightGBMTrees
 from predictors.neural import NeuralEnsemble
 from predictors.registry import PREDICTORS, predictor
-from predictors.transfer import TransferredTrees
+from predictors.transfer import Transferred
 from predictors.validation import kendall_tau
+from predictors.warm_start import WarmStarted
 from predictors.warping import WarpedTargets
 
-LAYOUT = GraphLayout.on_edges(4, 5)
 WEIGHTS = np.random.default_rng(7).normal(size=30)
 MAKERS: dict[str, Callable[[int], Predictor]] = {
     "gbdt": lambda seed: GradientBoostedTrees(seed=seed),
@@ -32,14 +31,13 @@ MAKERS: dict[str, Callable[[int], Predictor]] = {
     "gaussian-process": lambda seed: GaussianProcess(max_tuning_rows=40, seed=seed),
     "warped": lambda seed: WarpedTargets(partial(GaussianProcess, seed=seed)),
     "neural": lambda seed: NeuralEnsemble(n_members=2, n_steps=100, seed=seed),
-    "graph": lambda seed: GraphEnsemble(LAYOUT, n_members=2, width=16, n_steps=30, seed=seed),
-    "transferred": lambda seed: TransferredTrees(seed=seed),
+    "transferred": lambda seed: Transferred(partial(GradientBoostedTrees, seed=seed)),
+    "warm start": lambda seed: WarmStarted(partial(GradientBoostedTrees, seed=seed), seed),
     "calibrated": lambda seed: CalibratedPredictor(partial(GaussianProcess, seed=seed), seed=seed),
     "automatic": lambda seed: AutomaticPredictor(
         {"gbdt": GradientBoostedTrees, "gaussian-process": GaussianProcess}, n_folds=3, seed=seed
     ),
 }
-THOROUGH = MAKERS | {"graph": lambda seed: GraphEnsemble(LAYOUT, 2, 24, 150, seed=seed)}
 EVERY = pytest.mark.parametrize("name", MAKERS)
 
 
@@ -58,7 +56,7 @@ def truth(x: np.ndarray) -> np.ndarray:
 @EVERY
 def test_it_learns_several_targets_of_any_scale(name: str) -> None:
     x, new = cells(150, 0), cells(200, 1)
-    found = THOROUGH[name](0).fit(x, truth(x)).predict(new)
+    found = MAKERS[name](0).fit(x, truth(x)).predict(new)
     assert found.mean.shape == found.std.shape == (200, 2)
     assert found.mean.dtype.kind == found.std.dtype.kind == "f"
     assert (found.std >= 0).all() and np.isfinite(found.std).all()
@@ -125,13 +123,13 @@ def test_predicting_before_fitting_is_refused(name: str) -> None:
         MAKERS[name](0).predict(cells(1, 0))
 
 
-@pytest.mark.parametrize("name", ["gaussian-process", "warped", "calibrated", "neural", "graph"])
+@pytest.mark.parametrize("name", ["gaussian-process", "warped", "calibrated", "neural"])
 def test_uncertainty_is_larger_where_there_are_no_data(name: str) -> None:
     x, away = cells(400, 0), cells(400, 1)
     known = x[:, [3, 4, 8, 9, 13, 14]].sum(axis=1) == 0  # two operators never seen on three edges
     strange = away[:, [3, 4, 8, 9, 13, 14]].sum(axis=1) == 3
     near = away[away[:, [3, 4, 8, 9, 13, 14]].sum(axis=1) == 0]
-    fitted = THOROUGH[name](0).fit(x[known], truth(x[known]))
+    fitted = MAKERS[name](0).fit(x[known], truth(x[known]))
     assert (
         fitted.predict(away[strange]).std.mean(axis=0) > fitted.predict(near).std.mean(axis=0)
     ).all()

@@ -1,26 +1,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
 from nas.core import ConflictError, Predictor
 from predictors.gaussian_process import GaussianProcess
+from predictors.gbdt import GradientBoostedTrees
 from predictors.neural import NeuralEnsemble
-from predictors.transfer import TransferredTrees
+from predictors.transfer import Transferred
 from predictors.validation import kendall_tau
+from predictors.warm_start import WarmStarted
 
 
 def gaussian_process(seed: int) -> Predictor:
     return GaussianProcess(max_tuning_rows=100, seed=seed)
 
 
-Pretrained = TransferredTrees | NeuralEnsemble
+def trees(seed: int) -> Predictor:
+    return GradientBoostedTrees(seed=seed)
+
+
+Pretrained = Transferred | WarmStarted | NeuralEnsemble
 MAKERS: dict[str, Callable[[int], Pretrained]] = {
-    "residual": lambda seed: TransferredTrees("residual", seed),
-    "stacked": lambda seed: TransferredTrees("stacked", seed),
-    "residual processes": lambda seed: TransferredTrees("residual", seed, gaussian_process),
+    "warm start": lambda seed: WarmStarted(partial(trees, seed), seed),
+    "residual": lambda seed: Transferred(partial(trees, seed)),
+    "stacked": lambda seed: Transferred(partial(trees, seed), "stacked"),
+    "residual processes": lambda seed: Transferred(partial(gaussian_process, seed)),
     "neural": lambda seed: NeuralEnsemble(n_members=2, n_steps=150, seed=seed),
 }
 
@@ -86,3 +94,34 @@ def test_a_neural_net_learns_statistics_first_then_scores() -> None:
         for p in (taught, alone)
     ]
     assert taus[0] > taus[1] + 0.05
+
+
+def test_a_source_in_other_units_serves_as_well() -> None:
+    many, few, test = points(400, 0, False), points(24, 1, True), points(300, 2, True)
+    found = []
+    for scale in (1.0, 250.0):
+        taught = Transferred(partial(gaussian_process, 0)).pretrain(
+            many, scale * source(many)[:, None]
+        )
+        found.append(taught.fit(few, target(few)[:, None]).predict(test).mean[:, 0])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+
+
+def test_a_warm_start_drops_a_source_that_misleads() -> None:
+    many, few, test = points(300, 0, True), points(80, 1, True), points(300, 2, True)
+    rng = np.random.default_rng(0)
+    misled = WarmStarted(partial(gaussian_process, 0)).pretrain(many, rng.normal(size=(300, 1)))
+    alone = gaussian_process(0).fit(few, target(few)[:, None])
+    misled.fit(few, target(few)[:, None])
+    taus = [kendall_tau(p.predict(test).mean[:, 0], target(test)) for p in (misled, alone)]
+    assert taus[0] > taus[1] - 0.03
+
+
+def test_a_warm_start_learns_targets_the_source_lacks_from_scratch() -> None:
+    many, few = points(200, 0, False), points(40, 1, True)
+    taught = np.stack([source(many), np.full(200, np.nan)], axis=1)
+    y = np.stack([target(few), 1 - source(few)], axis=1)
+    warm = WarmStarted(partial(trees, 0)).pretrain(many, taught).fit(few, y).predict(few)
+    alone = trees(0).fit(few, y).predict(few)
+    np.testing.assert_array_equal(warm.mean[:, 1], alone.mean[:, 1])
+    assert (warm.mean[:, 0] != alone.mean[:, 0]).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from nas.strategies import (
     CrossEntropy,
     DifferentialEvolution,
     Finalists,
+    GradientGuided,
     LocalSearch,
     OptunaSearch,
     PredictorGuided,
@@ -35,8 +37,9 @@ from nas.strategies import (
     RegularizedEvolution,
     SharedFirst,
 )
-from predictors.encoders import with_costs
+from predictors.encoders import one_hot, with_costs
 from predictors.gbdt import GradientBoostedTrees
+from predictors.neural import NeuralEnsemble
 
 GOALS = Goals.parse(["accuracy", "weight_bytes"], ["weight_bytes<=900"])
 SINGLE_GOAL = Goals.parse(["accuracy"])
@@ -72,11 +75,12 @@ def score(space: SearchSpace, row: Genotypes) -> dict[str, float]:
 Maker = Callable[[SearchSpace, int], SearchStrategy]
 
 
-def guided(space: SearchSpace, seed: int) -> PredictorGuided:
+def guided(space: SearchSpace, seed: int, refit: int = 1) -> PredictorGuided:
     costs = costs_of(space)
     trees = GradientBoostedTrees(n_members=3, n_trees=40, seed=seed)
+    features = with_costs(space, costs)
     return PredictorGuided(
-        space, GOALS, seed, trees, with_costs(space, costs), costs, n_initial=8, pool=400
+        space, GOALS, seed, trees, features, costs, n_initial=8, pool=400, refit=refit
     )
 
 
@@ -96,6 +100,16 @@ STRATEGIES: dict[str, Maker] = {
     "optuna-gp": lambda space, seed: OptunaSearch(space, SINGLE_GOAL, seed, "gp", n_initial=18),
     "optuna-nsga2": lambda space, seed: OptunaSearch(space, GOALS, seed, "nsga2", n_initial=6),
     "predictor-guided": guided,
+    "gradient-guided": lambda space, seed: GradientGuided(
+        space,
+        GOALS,
+        seed,
+        NeuralEnsemble(n_members=2, width=16, n_steps=30, seed=seed),
+        partial(one_hot, space),
+        n_initial=8,
+        starts=6,
+        steps=5,
+    ),
     "finalists": lambda space, seed: Finalists(RandomSearch(space, seed), GOALS, 20, 5),
 }
 
@@ -183,6 +197,18 @@ def test_replay_continues_identically_after_every_prefix(make: Maker) -> None:
     again = make(space, 1)
     again.tell(log)
     assert list(again.ask(1)) == list(fresh.ask(1))
+
+
+def test_replay_fits_a_seldom_refitted_predictor_to_the_same_trials() -> None:
+    space = make_space(5)
+    log = simulate(guided(space, 1, refit=5), space, 26, workers=3)
+    often = keys(simulate(guided(space, 1), space, 26, workers=3))
+    assert keys(log) != often  # it does refit less
+    for i, event in enumerate(log):
+        if event.state is TrialState.RUNNING:
+            fresh = guided(space, 1, refit=5)
+            fresh.tell(log[:i])
+            assert fresh.ask(1)[0] == event.task
 
 
 def test_asking_changes_nothing_and_batches_equal_single_asks(make: Maker) -> None:
@@ -312,7 +338,7 @@ GOLDEN = {
 
 def test_seeded_runs_stay_what_they_were(make: Maker, request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.params["make"]
-    if name == "optuna-gp":
+    if name in ("optuna-gp", "gradient-guided"):
         pytest.skip("the optimisation inside depends on the machine's arithmetic")
     space = make_space(5)
     log = simulate(make(space, 7), space, 24, workers=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -27,8 +27,9 @@ from nas.strategies import (
     SearchContext,
     make_strategy,
 )
-from predictors.encoders import encode, with_costs
+from predictors.encoders import encode, one_hot, with_costs
 from predictors.gbdt import GradientBoostedTrees
+from predictors.registry import surrogate
 
 FAMILY = searchspaces.family("mobilenet", (1, 8, 8), 10)
 SPACE = FAMILY.space
@@ -110,6 +111,8 @@ def result(name: str, target: str, seed: int, n_trials: int) -> float:
             featurize=lambda rows: rows.astype(np.float32),
             predictor=lambda _: GradientBoostedTrees(),
             default_predictor="",
+            one_hot=partial(one_hot, TABLE),
+            surrogate=partial(surrogate, seed),
         ),
         {},
     )
@@ -153,8 +156,8 @@ def test_every_strategy_beats_random_search(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["two", "bounded"])
-@pytest.mark.parametrize("name", ["optuna-tpe", "optuna-nsga2"])
-def test_optuna_beats_random_search_in_fewer_trials(name: str, target: str) -> None:
+@pytest.mark.parametrize("name", ["optuna-tpe", "optuna-nsga2", "gradient-guided"])
+def test_some_beat_random_search_in_fewer_trials(name: str, target: str) -> None:
     assert median(name, target, 50, n_seeds=3) > median("random", target, 60)
 
 
@@ -166,4 +169,5 @@ def test_gaussian_processes_beat_random_search_in_few_trials() -> None:
 def test_no_strategy_is_left_out() -> None:
     tested = {"local-search", "regularized-evolution", "differential-evolution", "nsga2", "nsga3"}
     tested |= {"cross-entropy", "optuna-tpe", "optuna-nsga2", "optuna-gp", "predictor-guided"}
+    tested |= {"gradient-guided"}
     assert tested | {"random"} == set(STRATEGIES)

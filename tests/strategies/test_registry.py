@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from nas.core import (
     UnknownNameError,
 )
 from nas.strategies import STRATEGIES, SearchContext, Word, checked_options, make_strategy
-from predictors.encoders import with_costs
+from predictors.encoders import one_hot, with_costs
 from predictors.gbdt import GradientBoostedTrees
+from predictors.registry import surrogate
 
 SPACE = SearchSpace(tuple(Decision(f"w{i}", (1, 2, 4)) for i in range(6)))
 
@@ -45,6 +47,8 @@ def context(n_trials: int = 40) -> SearchContext:
         featurize=with_costs(SPACE, costs),
         predictor=lambda _: GradientBoostedTrees(),
         default_predictor="gbdt",
+        one_hot=partial(one_hot, SPACE),
+        surrogate=partial(surrogate, 0),
     )
 
 
