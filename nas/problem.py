@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
@@ -18,15 +18,16 @@ from nas.core import (
     Fidelity,
     Genotypes,
     InvalidInputError,
-    Predictor,
+    Learner,
     SearchStrategy,
     UnknownNameError,
 )
 from nas.spec import JobSpec
 from nas.strategies import STRATEGIES, Finalists, SearchContext, SharedFirst, make_strategy
-from predictors.encoders import one_hot, with_costs
+from predictors.encoders import one_hot
+from predictors.learners import learner
 from predictors.narrowing import harmful_flags
-from predictors.registry import DEFAULT, predictor, surrogate
+from predictors.registry import DEFAULT, surrogate
 from predictors.warm_start import WarmStarted
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
@@ -169,8 +170,7 @@ class Problem:
             fidelity=self.search_fidelity,
             admissible=self.admissible,
             costs=self.family.costs,
-            featurize=with_costs(self.family.space, self.family.costs),
-            predictor=partial(_warm_started, seed=self.spec.seed % 2**31),
+            learner=self._learner,
             default_predictor=DEFAULT,
             one_hot=partial(one_hot, self.family.space),
             surrogate=partial(surrogate, self.spec.seed % 2**31),
@@ -183,6 +183,12 @@ class Problem:
                 "strategy.options.rungs", rungs, "1 with a supernet: its scores need no training"
             )
         return make_strategy(self.spec.strategy.name, context, options)
+
+    def _learner(self, name: str) -> Learner:
+        """A predictor by name that earlier jobs may teach."""
+        seed = self.spec.seed % 2**31
+        plain = learner(name, seed, self.family.space, self.family.costs)
+        return replace(plain, predictor=partial(WarmStarted, plain.predictor, seed))
 
     def _check_metrics(self) -> None:
         known = (*MEASURED, *self.cost_names)
@@ -198,11 +204,6 @@ class Problem:
                     )
                 if metric not in known:
                     raise UnknownNameError(field, metric, known)
-
-
-def _warm_started(name: str, seed: int) -> Predictor:
-    predictor(name, seed)  # refuses names that do not exist before work starts
-    return WarmStarted(partial(predictor, name, seed), seed)
 
 
 def _meets_costs(problem: Problem, rows: Genotypes) -> NDArray[np.bool_]:

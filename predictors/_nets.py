@@ -15,10 +15,15 @@ def new_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 def descend(
-    network: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, n_steps: int, rate: float
+    network: nn.Module,
+    inputs: tuple[Tensor, ...],
+    y: Tensor,
+    n_steps: int,
+    rate: float,
+    weight_decay: float = 1e-2,
 ) -> None:
     """Full-batch AdamW steps on the Huber loss of `network(*inputs)` against `y`, in place."""
-    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     for _ in range(n_steps):
         loss = nn.functional.huber_loss(network(*inputs), y)

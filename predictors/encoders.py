@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import CostTable, Genotypes, SearchSpace, UnknownNameError
-from nas.core.cell_features import cell_features
+from nas.core.cell_features import graph_features
+from nas.core.graphs import Graphing, cell_graphs
 
 Features = NDArray[np.float32]
 
@@ -71,13 +72,32 @@ def with_costs(
     return partial(_encode_with_costs, space, costs, plain)
 
 
+def with_graphs(
+    graphs: Graphing, features: Callable[[Genotypes], Features]
+) -> Callable[[Genotypes], Features]:
+    """A function from rows to features for a graph network.
+
+    They are the `v * v` edges of the row's graph, then its `v * (2 + operators)` labels, vertex by
+    vertex, then what `features` says.
+    """
+    return partial(_encode_with_graphs, graphs, features)
+
+
+def _encode_with_graphs(
+    graphs: Graphing, features: Callable[[Genotypes], Features], rows: Genotypes
+) -> Features:
+    found = graphs(rows)
+    parts = [part.reshape(len(rows), -1).astype(np.float32) for part in (found.edges, found.labels)]
+    return np.concatenate([*parts, features(rows)], axis=1)
+
+
 def _encode_with_costs(
     space: SearchSpace,
     costs: Callable[[Genotypes], CostTable],
     plain: Sequence[int],
     rows: Genotypes,
 ) -> Features:
-    structure = {} if space.cell is None else cell_features(space, rows)
+    structure = {} if space.cell is None else graph_features(cell_graphs(space, rows))
     columns = [*structure.values(), *costs(rows).values()]
     logs = [np.log1p(column)[:, None].astype(np.float32) for column in columns]
     return np.concatenate([*(_block(space, rows, i) for i in plain), *logs], axis=1)

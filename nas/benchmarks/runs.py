@@ -21,6 +21,7 @@ from nas.core import (
     Genotypes,
     Goals,
     InvalidInputError,
+    Learner,
     SearchStrategy,
     Task,
     Trial,
@@ -29,9 +30,10 @@ from nas.core import (
     non_dominated,
 )
 from nas.strategies import STRATEGIES, SearchContext, make_strategy
-from predictors.encoders import one_hot, with_costs
+from predictors.encoders import one_hot
+from predictors.learners import learner
 from predictors.narrowing import harmful_flags
-from predictors.registry import DEFAULT, predictor, surrogate
+from predictors.registry import DEFAULT, surrogate
 from searchspaces.tabular import TabularBenchmark, tabular_benchmark
 
 BEST = "best"
@@ -182,8 +184,7 @@ class Contest:
             fidelity=Fidelity.TRAINED,
             admissible=None if self._whole else self.table.known,
             costs=self.table.costs,
-            featurize=features_of(self.table),
-            predictor=partial(predictor, seed=seed),
+            learner=partial(learner_of, self.table, seed),
             default_predictor=DEFAULT,
             one_hot=partial(one_hot, self.table.space),
             surrogate=partial(surrogate, seed),
@@ -331,9 +332,9 @@ class Contest:
         return np.asarray(point)
 
 
-def features_of(table: TabularBenchmark) -> Callable[[Genotypes], NDArray[np.float32]]:
-    """What predictors see of a table's candidates."""
-    return with_costs(table.space, table.descriptors, table.described)
+def learner_of(table: TabularBenchmark, seed: int, name: str) -> Learner:
+    """A predictor by name, and what it sees of a table's candidates."""
+    return learner(name, seed, table.space, table.descriptors, table.described, table.graphs)
 
 
 class _Queue:

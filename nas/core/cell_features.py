@@ -7,43 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core.candidate import Genotypes
-from nas.core.cell import live_vertices
-from nas.core.errors import InvalidInputError
-from nas.core.space import SearchSpace
-
-Edges = NDArray[np.float64]
-"""`(n, v, v)`, `[k, i, j]` how many edges lead from vertex i to a later vertex j of graph k."""
+from nas.core.graphs import Edges, Graphs
 
 Columns = dict[str, NDArray[np.float64]]
 
 
-def cell_features(space: SearchSpace, rows: Genotypes) -> Columns:
-    """`(n,)` columns of `graph_features` by name for `(n, d)` rows of a space with a cell.
-
-    Vertices on no path from input to output do not count. Operators of the same text are the same,
-    whichever vertices may choose them.
-
-    Raises:
-        InvalidInputError: the space has no cell.
-    """
-    cell = space.cell
-    if cell is None:
-        raise InvalidInputError("space.cell", None, "a space whose candidates are cells")
-    edges = live_part(cell.adjacency(rows[:, [space.column[e] for e in cell.edges]].T))
-    places = [space.column[name] for name in cell.operators]
-    texts = [[str(o) for o in space.decisions[i].options] for i in places]
-    names = list(dict.fromkeys(text for options in texts for text in options))
-    kinds = [
-        np.array([*map(names.index, options), -1])[rows[:, i]]
-        for i, options in zip(places, texts, strict=True)
-    ]
-    operators = np.stack(kinds, axis=1) if kinds else np.empty((len(rows), 0), dtype=np.int64)
-    return graph_features(edges, operators, names)
-
-
-def graph_features(edges: Edges, operators: NDArray[np.int64], names: Sequence[str]) -> Columns:
-    """`(n,)` structural features by name of directed acyclic graphs.
+def graph_features(graphs: Graphs) -> Columns:
+    """`(n,)` structural features by name.
 
     - How many vertices have each operator, and how many edges join each ordered pair of operators,
       input and output included: the features of the Weisfeiler-Lehman edge kernel at height 0.
@@ -55,16 +25,10 @@ def graph_features(edges: Edges, operators: NDArray[np.int64], names: Sequence[s
     All are sums and extremes over the graph, so the order of vertices does not matter. Different
     graphs may have the same features.
 
-    Args:
-        edges: `(n, v, v)` counts. Vertex 0 is the input, the last one the output; every edge lies
-            on a way between them.
-        operators: `(n, v - 2)` index into `names`; of vertices without an edge it does not count.
-        names: of the operators.
-
     Reference: Shervashidze et al. 2011 (Weisfeiler-Lehman graph kernels), and Ru et al. 2021
     (NAS-BOWL) for these on cells; White et al. 2021 (BANANAS) for ways from input to output.
     """
-    labels = _labels(edges, operators, len(names))
+    edges, labels, names = graphs.edges, graphs.labels, graphs.names
     counts = labels[:, :, 2:].sum(axis=1)  # (n, operators)
     columns = {f"n {name}": counts[:, o] for o, name in enumerate(names)}
     columns |= _joints(edges, labels, names)
@@ -75,39 +39,7 @@ def graph_features(edges: Edges, operators: NDArray[np.int64], names: Sequence[s
     return columns | _along_ways(edges, labels[:, :, 2:], names)
 
 
-def live_part(adjacency: NDArray[np.bool_]) -> Edges:
-    """The edges of `(n, v, v)` adjacencies that lie on a way from input to output."""
-    live = live_vertices(adjacency)
-    return (adjacency & live[:, :, None] & live[:, None, :]).astype(np.float64)
-
-
-def without(edges: Edges, passing: NDArray[np.bool_]) -> Edges:
-    """Graphs without the `(n, v)` inner vertices that pass on what they get.
-
-    Each way through such a vertex becomes an edge between its neighbours.
-    """
-    edges = edges.copy()
-    for k in range(1, edges.shape[1] - 1):
-        rows = np.flatnonzero(passing[:, k])
-        some = edges[rows]
-        some += some[:, :, k, None] * some[:, None, k, :]
-        some[:, :, k] = some[:, k, :] = 0.0
-        edges[rows] = some
-    return edges
-
-
 # -------------------------------------------------------------------- inside
-
-
-def _labels(edges: Edges, operators: NDArray[np.int64], n_names: int) -> NDArray[np.float64]:
-    """`(n, v, 2 + names)` one-hot: input, output, then operators; all 0 without an edge."""
-    n, v = edges.shape[:2]
-    labels = np.zeros((n, v, 2 + n_names))
-    labels[:, 0, 0] = labels[:, -1, 1] = 1.0
-    used = edges[:, :, 1:-1].any(axis=1)
-    for o in range(n_names):
-        labels[:, 1:-1, 2 + o] = (operators == o) & used
-    return labels
 
 
 def _joints(edges: Edges, labels: NDArray[np.float64], names: Sequence[str]) -> Columns:

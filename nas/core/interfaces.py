@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core.candidate import Candidate
+from nas.core.candidate import Candidate, Genotypes
 from nas.core.job import Job, JobState
 from nas.core.trial import Event, Fidelity, Task, Trial
 
@@ -113,6 +113,19 @@ class DifferentiablePredictor(Predictor):
         Raises:
             ConflictError: not fitted, or on too few rows to tell.
         """
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a predictor sees of candidates, and the predictor.
+
+    Attributes:
+        featurize: `(n, d)` rows to `(n, f)` features.
+        predictor: makes a fresh one, for these features.
+    """
+
+    featurize: Callable[[Genotypes], NDArray[np.float32]]
+    predictor: Callable[[], Predictor]
 
 
 @dataclass(frozen=True)

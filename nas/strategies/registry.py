@@ -17,7 +17,7 @@ from nas.core import (
     Genotypes,
     Goals,
     InvalidInputError,
-    Predictor,
+    Learner,
     SearchSpace,
     SearchStrategy,
     UnknownNameError,
@@ -62,8 +62,7 @@ class SearchContext:
         fidelity: of the tasks.
         admissible: which rows may be asked at all; None for every row.
         costs: closed-form columns of `(n, d)` rows.
-        featurize: `(n, d)` rows to `(n, f)` features for a predictor.
-        predictor: makes a fresh one of a name.
+        learner: a predictor by name, and the features it learns from.
         default_predictor: the name where none is set.
         one_hot: `(n, d)` rows to a column per option, decision by decision.
         surrogate: makes a fresh differentiable predictor.
@@ -77,8 +76,7 @@ class SearchContext:
     fidelity: Fidelity
     admissible: Admissible | None
     costs: Callable[[Genotypes], CostTable]
-    featurize: Callable[[Genotypes], NDArray[np.float32]]
-    predictor: Callable[[str], Predictor]
+    learner: Callable[[str], Learner]
     default_predictor: str
     one_hot: Callable[[Genotypes], NDArray[np.float32]]
     surrogate: Callable[[], DifferentiablePredictor]
@@ -125,14 +123,14 @@ def _evolution_defaults(n_trials: int) -> Options:
 
 def _predictor_guided(context: SearchContext, options: Options) -> SearchStrategy:
     n_initial = min(10, max(4, context.n_trials // 4))
-    name = options.pop("predictor", context.default_predictor)
+    learner = context.learner(options.pop("predictor", context.default_predictor))
     narrows = options.pop("narrowing", 0) == 1
     return PredictorGuided(
         context.space,
         context.goals,
         context.seed,
-        predictor=context.predictor(name),
-        featurize=context.featurize,
+        predictor=learner.predictor(),
+        featurize=learner.featurize,
         costs=context.costs,
         fidelity=context.fidelity,
         admissible=context.admissible,

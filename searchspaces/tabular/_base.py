@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import CostTable, Genotypes, InvalidInputError, SearchSpace
+from nas.core.graphs import Graphing
 
 Describe = Callable[[Genotypes], dict[str, NDArray[np.float64]]]
 
@@ -28,6 +29,7 @@ class TabularBenchmark:
         describe: `(n,)` structural features by name for `(n, d)` rows.
         described: decisions of which a predictor learns more from those features than from the
             options themselves.
+        graphs: `(n, d)` rows as graphs; None where the space's cell says it, or none are known.
     """
 
     name: str
@@ -37,6 +39,7 @@ class TabularBenchmark:
     free: tuple[str, ...]
     describe: Describe
     described: tuple[str, ...] = ()
+    graphs: Graphing | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import Decision, Genotypes, SearchSpace
-from nas.core.cell_features import graph_features, live_part, without
+from nas.core.cell_features import graph_features
+from nas.core.graphs import Graphs, live_part, without
 from searchspaces.tabular._base import TabularBenchmark, opened
 
 FILE = "nasbench201.npz"
@@ -47,15 +48,25 @@ def nasbench201(folder: Path) -> TabularBenchmark:
         values[~finite] = values[finite].min()  # NASWOT of a cell without output is -inf
     space = SearchSpace(tuple(Decision(edge, OPERATIONS, ordered=False) for edge in EDGES))
     genotypes = arrays["edge_ops"].astype(np.int16)
-    return TabularBenchmark("nasbench201", space, genotypes, columns, FREE, describe, EDGES)
+    return TabularBenchmark("nasbench201", space, genotypes, columns, FREE, describe, EDGES, graphs)
 
 
 def describe(rows: Genotypes) -> dict[str, NDArray[np.float64]]:
     """`(n,)` structural features of `(n, 6)` rows.
 
-    `graph_features` of the cell with its edges' operations as vertices, what does not reach the
-    output and skips left out; and how often each operation was written down, as devices compute
-    also what is not used.
+    Those of their graphs, and how often each operation was written down, as devices compute also
+    what is not used.
+    """
+    columns = graph_features(graphs(rows))
+    for operation, name in enumerate(OPERATIONS):
+        columns[f"written {name}"] = (rows == operation).sum(axis=1).astype(np.float64)
+    return columns
+
+
+def graphs(rows: Genotypes) -> Graphs:
+    """The cells of `(n, 6)` rows with their edges' operations as vertices.
+
+    What does not reach the output is left out, and so are skips: edges lead past them.
     """
     carries = np.ones((len(rows), len(EDGES) + 2), dtype=np.bool_)
     carries[:, 1:-1] = rows != NONE
@@ -63,7 +74,4 @@ def describe(rows: Genotypes) -> dict[str, NDArray[np.float64]]:
     skips = np.zeros_like(carries)
     skips[:, 1:-1] = rows == SKIP
     kinds = np.array([-1, -1, 0, 1, 2])  # none and skips are no vertices
-    columns = graph_features(without(edges, skips), kinds[rows], OPERATIONS[CONV1:])
-    for operation, name in enumerate(OPERATIONS):
-        columns[f"written {name}"] = (rows == operation).sum(axis=1).astype(np.float64)
-    return columns
+    return Graphs(without(edges, skips), kinds[rows], OPERATIONS[CONV1:])

@@ -15,8 +15,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from nas.benchmarks.runs import features_of
-from predictors.registry import PREDICTORS, predictor
+from nas.benchmarks.runs import learner_of
+from nas.core import Learner
+from predictors.learners import LEARNERS
 from predictors.validation import kendall_tau
 from searchspaces.tabular import tabular_benchmark
 from workers.datasets import data_folder
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--all", action="store_true", help="the slow ones, too")
     args = parser.parse_args()
-    names = [n for n in PREDICTORS if args.all or n not in SKIPPED]
+    names = [n for n in LEARNERS if args.all or n not in SKIPPED]
     with ProcessPoolExecutor(2) as pool:
         for space, metrics in TARGETS.items():
             for metric in metrics:
@@ -57,14 +58,15 @@ def measured(job: tuple[str, str, int, list[str]]) -> list[list[tuple[float, flo
     drawn = np.random.default_rng(draw).choice(
         len(table.genotypes), COUNTS[-1] + N_TEST, replace=False
     )
-    x = features_of(table)(table.genotypes[drawn])
-    y = table.columns[metric][drawn]
-    return [[_fitted(name, draw, x, y, n) for n in COUNTS] for name in names]
+    rows, y = table.genotypes[drawn], table.columns[metric][drawn]
+    learners = [learner_of(table, draw, name) for name in names]
+    return [[_fitted(learner, rows, y, n) for n in COUNTS] for learner in learners]
 
 
-def _fitted(name: str, seed: int, x: np.ndarray, y: np.ndarray, n: int) -> tuple[float, float]:
+def _fitted(learner: Learner, rows: np.ndarray, y: np.ndarray, n: int) -> tuple[float, float]:
+    x = learner.featurize(rows)
     started = time.perf_counter()
-    fitted = predictor(name, seed).fit(x[:n], y[:n, None])
+    fitted = learner.predictor().fit(x[:n], y[:n, None])
     seconds = time.perf_counter() - started
     predicted = fitted.predict(x[COUNTS[-1] :]).mean[:, 0]
     return kendall_tau(predicted, y[COUNTS[-1] :]), seconds

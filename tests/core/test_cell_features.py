@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.core import Cell, Decision, InvalidInputError, SearchSpace
-from nas.core.cell_features import cell_features, graph_features, live_part, without
+from nas.core.cell_features import graph_features
+from nas.core.graphs import Graphs, cell_graphs, live_part, without
 
 OPERATORS = ("a", "b", "c")
 
@@ -49,7 +50,9 @@ def walked(adjacency: np.ndarray, operators: list[str]) -> list[list[str]]:
 def test_isomorphic_cells_have_the_same_features(seed: int, inner: int) -> None:
     space = space_of(inner)
     rows = random_cells(space, 30, seed)
-    plain, canonical = (cell_features(space, r) for r in (rows, space.canonical(rows)))
+    plain, canonical = (
+        graph_features(cell_graphs(space, r)) for r in (rows, space.canonical(rows))
+    )
     for name, values in plain.items():
         np.testing.assert_allclose(values, canonical[name], rtol=1e-12, err_msg=name)
 
@@ -59,7 +62,7 @@ def test_isomorphic_cells_have_the_same_features(seed: int, inner: int) -> None:
 def test_features_are_what_walking_every_way_finds(seed: int) -> None:
     space = space_of(4)
     row = random_cells(space, 1, seed)
-    found = {name: values[0] for name, values in cell_features(space, row).items()}
+    found = {name: values[0] for name, values in graph_features(cell_graphs(space, row)).items()}
     adjacency = space.cell.adjacency(row[:, : len(space.cell.edges)].T)
     operators = [OPERATORS[o] for o in row[0, len(space.cell.edges) :]]
     ways = walked(adjacency[0], operators)
@@ -93,8 +96,16 @@ def test_vertices_may_have_operators_of_their_own() -> None:
         cell,
     )
     values = {**dict.fromkeys(cell.edges, False), "01": True, "12": True, "23": True}
-    found = cell_features(space, space.row({**values, "x": 3, "y": 3})[None])
+    found = graph_features(cell_graphs(space, space.row({**values, "x": 3, "y": 3})[None]))
     assert found["n 3"][0] == 2 and found["edges 3 > 3"][0] == 1 and found["n pool"][0] == 0
+
+
+def test_labels_are_the_operators_of_vertices_with_an_edge() -> None:
+    edges = np.zeros((1, 4, 4))
+    edges[0, 0, 2] = edges[0, 2, 3] = 1
+    labels = Graphs(edges, np.array([[0, 1]]), ["a", "b"]).labels
+    expected = [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
+    np.testing.assert_array_equal(labels[0], expected)
 
 
 def test_a_vertex_that_passes_on_is_replaced_by_its_ways() -> None:
@@ -108,18 +119,19 @@ def test_a_vertex_that_passes_on_is_replaced_by_its_ways() -> None:
     assert found[0, 0, 2] == 2 and found[0, 0, 3] == 1 and found[0, 2, 3] == 1
     assert found[0].sum() == 4
     operators = np.array([[-1, 0]])
-    ways = [graph_features(g, operators, ["a"])["ways"][0] for g in (edges[:1], found[:1])]
+    ways = [graph_features(Graphs(g, operators, ["a"]))["ways"][0] for g in (edges[:1], found[:1])]
     assert ways == [3, 3]
 
 
 def test_no_rows_and_no_ways_are_no_trouble() -> None:
     space = space_of(3)
     nothing = np.zeros((1, len(space)), dtype=np.int16)
-    assert all(values[0] == 0 for values in cell_features(space, nothing).values())
-    assert all(values.shape == (0,) for values in cell_features(space, nothing[:0]).values())
+    one, none = (graph_features(cell_graphs(space, rows)) for rows in (nothing, nothing[:0]))
+    assert all(values[0] == 0 for values in one.values())
+    assert all(values.shape == (0,) for values in none.values())
 
 
 def test_a_space_without_cells_is_refused() -> None:
     space = SearchSpace((Decision("width", (8, 16)),))
     with pytest.raises(InvalidInputError, match="a space whose candidates are cells"):
-        cell_features(space, space.rows())
+        cell_graphs(space, space.rows())

@@ -91,6 +91,14 @@ def test_constraints_count(table: Path) -> None:
         ({"options": {"nsga2": {}}}, UnknownNameError, "nsga2"),
         ({"strategies": ("random", "nsga2", "random")}, InvalidInputError, "only once"),
         ({"options": {"random": {"rungs": 2}}}, InvalidInputError, "rungs: .* no efforts"),
+        (
+            {
+                "strategies": ("predictor-guided",),
+                "options": {"predictor-guided": {"predictor": "graph"}},
+            },
+            InvalidInputError,
+            "strategy.options.predictor: 'graph' .* cells",
+        ),
         ({"target": "nan"}, InvalidInputError, "target.*a number, or best"),
         ({"target": "-inf"}, InvalidInputError, "target.*a number, or best"),
         ({"target": "1.01", "objectives": BOTH}, InvalidInputError, "target.*at most 1"),

@@ -99,6 +99,7 @@ def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None
     [
         (["--space", "mobilnet"], "did you mean 'mobilenet'"),
         (["--strategy", "magic"], "predictor-guided"),
+        (["--strategy-option", 'predictor="graph"'], "strategy.options.predictor: 'graph'"),
         (["--objective", "speed"], "latency_ms"),
         (["--objective", "test_accuracy"], "use accuracy"),
         (["--trials", "-1"], "budget.trials"),

@@ -8,12 +8,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from nas.core import ConflictError, Predictor, UnknownNameError
+from nas.core import ConflictError, Prediction, Predictor, UnknownNameError
 from predictors.automatic import AutomaticPredictor
 from predictors.calibration import CalibratedPredictor
 from predictors.forest import RandomForest
 from predictors.gaussian_process import GaussianProcess
 from predictors.gbdt import GradientBoostedTrees, RankingTrees
+from predictors.graph import GraphEnsemble
 from predictors.lightgbm import LightGBMTrees
 from predictors.neural import NeuralEnsemble
 from predictors.registry import PREDICTORS, predictor
@@ -21,6 +22,29 @@ from predictors.transfer import Transferred
 from predictors.validation import kendall_tau
 from predictors.warm_start import WarmStarted
 from predictors.warping import WarpedTargets
+from searchspaces.tabular.nasbench201 import LINKS
+
+
+class GraphOfCells(Predictor):
+    """A graph network on `cells`, whose operators become vertices, with their columns beside."""
+
+    def __init__(self, seed: int) -> None:
+        self._net = GraphEnsemble(8, 7, n_members=2, width=24, seed=seed)
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> GraphOfCells:
+        self._net.fit(self._graphs(x), y)
+        return self
+
+    def predict(self, x: np.ndarray) -> Prediction:
+        return self._net.predict(self._graphs(x))
+
+    def _graphs(self, x: np.ndarray) -> np.ndarray:
+        labels = np.zeros((len(x), 8, 7))
+        labels[:, 0, 0] = labels[:, -1, 1] = 1
+        labels[:, 1:-1, 2:] = x.reshape(-1, 6, 5)
+        edges = np.broadcast_to(LINKS.reshape(1, 64), (len(x), 64))
+        return np.concatenate([edges, labels.reshape(-1, 56), x], axis=1).astype(np.float32)
+
 
 WEIGHTS = np.random.default_rng(7).normal(size=30)
 MAKERS: dict[str, Callable[[int], Predictor]] = {
@@ -31,6 +55,7 @@ MAKERS: dict[str, Callable[[int], Predictor]] = {
     "gaussian-process": lambda seed: GaussianProcess(max_tuning_rows=40, seed=seed),
     "warped": lambda seed: WarpedTargets(partial(GaussianProcess, seed=seed)),
     "neural": lambda seed: NeuralEnsemble(n_members=2, n_steps=100, seed=seed),
+    "graph": GraphOfCells,
     "transferred": lambda seed: Transferred(partial(GradientBoostedTrees, seed=seed)),
     "warm start": lambda seed: WarmStarted(partial(GradientBoostedTrees, seed=seed), seed),
     "calibrated": lambda seed: CalibratedPredictor(partial(GaussianProcess, seed=seed), seed=seed),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nas.core import Cell, Condition, ConflictError, Decision, SearchSpace, UnknownNameError
-from nas.core.cell_features import cell_features
+from nas.core.cell_features import graph_features
+from nas.core.graphs import cell_graphs
 from predictors.encoders import encode, feature_names, with_costs
 from predictors.gbdt import GradientBoostedTrees
 from predictors.importance import decision_importance
@@ -54,7 +55,7 @@ def test_cells_are_described_by_their_structure_and_the_rest_as_ever() -> None:
     rows = space.sample(50, np.random.default_rng(0))
     features = with_costs(space, lambda r: {})(rows)
     np.testing.assert_array_equal(features[:, 0], rows[:, 0] / 2)
-    structure = np.stack(list(cell_features(space, rows).values()), axis=1)
+    structure = np.stack(list(graph_features(cell_graphs(space, rows)).values()), axis=1)
     np.testing.assert_allclose(features[:, 1:], np.log1p(structure), rtol=1e-6)
 
 

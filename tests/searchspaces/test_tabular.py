@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nas.core import Decision, InvalidInputError, SearchSpace, UnknownNameError
-from nas.core.cell_features import cell_features
+from nas.core.cell_features import graph_features
+from nas.core.graphs import cell_graphs
 from searchspaces.tabular import TabularBenchmark, read_table, tabular_benchmark, write_table
 
 
@@ -72,7 +73,7 @@ def test_nasbench101_merges_isomorphic_cells(bench101: TabularBenchmark) -> None
     known = bench101.known(children)
     assert 0.3 < known.mean() < 1.0  # nine edges at most
     assert np.isnan(bench101.lookup(children[~known])["params"]).all()
-    described = cell_features(bench101.space, rows)
+    described = graph_features(cell_graphs(bench101.space, rows))
     assert all(v.shape == (500,) and np.isfinite(v).all() for v in described.values())
     # parameters follow the structure: more 3x3 convolutions, more parameters
     params = bench101.lookup(rows)["params"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 
-from nas.core import Decision, Evaluate, Fidelity, Goals, SearchSpace, Trial
+from nas.core import Decision, Evaluate, Goals, Learner, SearchSpace, Trial
 from nas.strategies import SearchContext, make_strategy
 from nas.strategies._narrowing import FIRST, Narrowed, judged_by
-from predictors.encoders import encode, one_hot
+from predictors.encoders import encode
 from predictors.gaussian_process import GaussianProcess
 from predictors.narrowing import flags, harmful_options
-from predictors.neural import NeuralEnsemble
 
 SPACE = SearchSpace(tuple(Decision(f"d{i}", (0, 1, 2, 3)) for i in range(9)))
 GOALS = Goals.parse(["accuracy:max"], [])
@@ -25,22 +27,16 @@ def accuracy(row: np.ndarray) -> float:
     return float(0.9 - 0.1 * (row[0] == 0) - 0.1 * (row[1] == 3) + 0.01 * row[2:].sum() / 21)
 
 
-def searched(n: int, narrowing: int) -> np.ndarray:
-    context = SearchContext(
-        space=SPACE,
-        goals=GOALS,
-        seed=0,
-        n_trials=n,
-        fidelity=Fidelity.TRAINED,
-        admissible=None,
-        costs=lambda rows: {"size": rows.sum(axis=1).astype(float)},
-        featurize=lambda rows: encode(SPACE, rows),
-        predictor=lambda name: GaussianProcess(max_tuning_rows=40),
-        default_predictor="any",
-        one_hot=lambda rows: one_hot(SPACE, rows),
-        surrogate=NeuralEnsemble,
-        narrow=harmful,
-    )
+def gaussian_process() -> GaussianProcess:
+    return GaussianProcess(max_tuning_rows=40)
+
+
+Contexts = Callable[..., SearchContext]
+
+
+def searched(context_of: Contexts, n: int, narrowing: int) -> np.ndarray:
+    learner = Learner(partial(encode, SPACE), gaussian_process)
+    context = context_of(SPACE, GOALS, n_trials=n, learner=lambda _: learner, narrow=harmful)
     strategy = make_strategy(
         "predictor-guided", context, {"narrowing": narrowing, "pool": 300, "beta": 20.0}
     )
@@ -56,12 +52,12 @@ def searched(n: int, narrowing: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def test_a_curious_search_keeps_away_from_what_only_does_harm() -> None:
+def test_a_curious_search_keeps_away_from_what_only_does_harm(context_of: Contexts) -> None:
     def bad(rows: np.ndarray) -> int:
         late = rows[FIRST:]
         return int(((late[:, 0] == 0) | (late[:, 1] == 3)).sum())
 
-    assert bad(searched(44, narrowing=1)) < bad(searched(44, narrowing=0)) / 2
+    assert bad(searched(context_of, 44, 1)) < bad(searched(context_of, 44, 0)) / 2
 
 
 def test_an_option_of_the_best_so_far_and_one_judged_anew_come_back() -> None:

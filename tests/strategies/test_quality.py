@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ import pytest
 import searchspaces
 from nas.core import (
     Decision,
-    Fidelity,
     Genotypes,
     Goals,
     SearchSpace,
@@ -27,9 +27,8 @@ from nas.strategies import (
     SearchContext,
     make_strategy,
 )
-from predictors.encoders import encode, one_hot, with_costs
+from predictors.encoders import encode, with_costs
 from predictors.gbdt import GradientBoostedTrees
-from predictors.registry import surrogate
 
 FAMILY = searchspaces.family("mobilenet", (1, 8, 8), 10)
 SPACE = FAMILY.space
@@ -95,27 +94,13 @@ def looked_up(row: Genotypes) -> dict[str, float]:
     }
 
 
-def result(name: str, target: str, seed: int, n_trials: int) -> float:
+Contexts = Callable[..., SearchContext]
+
+
+def result(context_of: Contexts, name: str, target: str, seed: int, n_trials: int) -> float:
     """What a search with default settings and two workers found: best accuracy, or hypervolume."""
     goals = TARGETS[target]
-    strategy = make_strategy(
-        name,
-        SearchContext(
-            space=TABLE,
-            goals=goals,
-            seed=seed,
-            n_trials=n_trials,
-            fidelity=Fidelity.TRAINED,
-            admissible=None,
-            costs=lambda rows: {},
-            featurize=lambda rows: rows.astype(np.float32),
-            predictor=lambda _: GradientBoostedTrees(),
-            default_predictor="",
-            one_hot=partial(one_hot, TABLE),
-            surrogate=partial(surrogate, seed),
-        ),
-        {},
-    )
+    strategy = make_strategy(name, context_of(TABLE, goals, seed=seed, n_trials=n_trials), {})
     found: list[dict[str, float]] = []
     running: list[Trial] = []
     for number in range(n_trials):
@@ -134,8 +119,9 @@ def result(name: str, target: str, seed: int, n_trials: int) -> float:
 
 
 @cache
-def median(name: str, target: str, n_trials: int, n_seeds: int = 5) -> float:
-    return float(np.median([result(name, target, seed, n_trials) for seed in range(n_seeds)]))
+def median(context_of: Contexts, name: str, target: str, n_trials: int, n_seeds: int = 5) -> float:
+    found = [result(context_of, name, target, seed, n_trials) for seed in range(n_seeds)]
+    return float(np.median(found))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -150,20 +136,28 @@ def median(name: str, target: str, n_trials: int, n_seeds: int = 5) -> float:
         "cross-entropy",
     ],
 )
-def test_every_strategy_beats_random_search(name: str, target: str) -> None:
+def test_every_strategy_beats_random_search(context_of: Contexts, name: str, target: str) -> None:
     n_trials = 150 if target == "two" else 60
-    assert median(name, target, n_trials) > median("random", target, n_trials)
+    assert median(context_of, name, target, n_trials) > median(
+        context_of, "random", target, n_trials
+    )
 
 
 @pytest.mark.parametrize("target", ["two", "bounded"])
 @pytest.mark.parametrize("name", ["optuna-tpe", "optuna-nsga2", "gradient-guided"])
-def test_some_beat_random_search_in_fewer_trials(name: str, target: str) -> None:
-    assert median(name, target, 50, n_seeds=3) > median("random", target, 60)
+def test_some_beat_random_search_in_fewer_trials(
+    context_of: Contexts, name: str, target: str
+) -> None:
+    assert median(context_of, name, target, 50, n_seeds=3) > median(
+        context_of, "random", target, 60
+    )
 
 
 @pytest.mark.usefixtures("hasty_gp")
-def test_gaussian_processes_beat_random_search_in_few_trials() -> None:
-    assert median("optuna-gp", "one", 20, n_seeds=3) > median("random", "one", 60)
+def test_gaussian_processes_beat_random_search_in_few_trials(context_of: Contexts) -> None:
+    assert median(context_of, "optuna-gp", "one", 20, n_seeds=3) > median(
+        context_of, "random", "one", 60
+    )
 
 
 def test_no_strategy_is_left_out() -> None:

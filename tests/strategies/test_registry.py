@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -16,13 +17,13 @@ from nas.core import (
     Genotypes,
     Goals,
     InvalidInputError,
+    Learner,
     SearchSpace,
     UnknownNameError,
 )
 from nas.strategies import STRATEGIES, SearchContext, Word, checked_options, make_strategy
-from predictors.encoders import one_hot, with_costs
+from predictors.encoders import with_costs
 from predictors.gbdt import GradientBoostedTrees
-from predictors.registry import surrogate
 
 SPACE = SearchSpace(tuple(Decision(f"w{i}", (1, 2, 4)) for i in range(6)))
 
@@ -35,27 +36,28 @@ def small(rows: Genotypes) -> np.ndarray:
     return np.asarray(costs(rows)["size"] <= 8)
 
 
-def context(n_trials: int = 40) -> SearchContext:
-    return SearchContext(
-        space=SPACE,
-        goals=Goals.parse(["accuracy", "size:min"]),
+Contexts = Callable[..., SearchContext]
+
+
+@pytest.fixture
+def context(context_of: Contexts) -> Contexts:
+    """A context with a cost, a constraint, and the features of searches, but for changes."""
+    return partial(
+        context_of,
+        SPACE,
+        Goals.parse(["accuracy", "size:min"]),
         seed=3,
-        n_trials=n_trials,
         fidelity=Fidelity.INHERITED,
         admissible=small,
         costs=costs,
-        featurize=with_costs(SPACE, costs),
-        predictor=lambda _: GradientBoostedTrees(),
-        default_predictor="gbdt",
-        one_hot=partial(one_hot, SPACE),
-        surrogate=partial(surrogate, 0),
+        learner=lambda _: Learner(with_costs(SPACE, costs), GradientBoostedTrees),
     )
 
 
 @pytest.mark.parametrize("n_trials", [1, 10, 1000])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_is_made_for_any_budget(name: str, n_trials: int) -> None:
-    task = make_strategy(name, context(n_trials), {}).ask(1)[0]
+def test_every_strategy_is_made_for_any_budget(context: Contexts, name: str, n_trials: int) -> None:
+    task = make_strategy(name, context(n_trials=n_trials), {}).ask(1)[0]
     assert isinstance(task, Evaluate)
     assert task.fidelity is Fidelity.INHERITED
     assert small(SPACE.row(task.candidate)[None]).all()
@@ -64,7 +66,9 @@ def test_every_strategy_is_made_for_any_budget(name: str, n_trials: int) -> None
 @pytest.mark.parametrize(
     ("name", "option"), [(name, option) for name in STRATEGIES for option in STRATEGIES[name]]
 )
-def test_every_setting_may_have_its_least_and_its_most(name: str, option: str) -> None:
+def test_every_setting_may_have_its_least_and_its_most(
+    context: Contexts, name: str, option: str
+) -> None:
     setting = STRATEGIES[name][option]
     if isinstance(setting, Word):
         assert make_strategy(name, context(), {option: "any"}).ask(1)
@@ -78,7 +82,7 @@ def test_every_setting_may_have_its_least_and_its_most(name: str, option: str) -
         make_strategy(name, context(), {option: setting.kind(setting.least - 1)})
 
 
-def test_settings_are_checked() -> None:
+def test_settings_are_checked(context: Contexts) -> None:
     assert checked_options("nsga2", {"population": 8, "mutation": 1}) == {
         "population": 8,
         "mutation": 1.0,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,9 +18,6 @@ from nas.core import (
 )
 from nas.strategies import Finalists, RandomSearch, SearchContext, make_strategy
 from nas.strategies.successive_halving import SuccessiveHalving
-from predictors.encoders import one_hot
-from predictors.gbdt import GradientBoostedTrees
-from predictors.registry import surrogate
 
 SPACE = SearchSpace(tuple(Decision(f"d{i}", tuple(range(6))) for i in range(4)))
 GOALS = Goals.parse(["accuracy", "cost"])
@@ -115,30 +112,17 @@ def test_cheap_trials_are_hints_and_count_less() -> None:
     assert {t.candidate.key for t in started if t.fidelity is Fidelity.DEPLOYED} <= full
 
 
-def context(n_trials: int) -> SearchContext:
-    return SearchContext(
-        space=SPACE,
-        goals=GOALS,
-        seed=0,
-        n_trials=n_trials,
-        fidelity=Fidelity.TRAINED,
-        admissible=None,
-        costs=lambda rows: {},
-        featurize=lambda rows: rows.astype(np.float32),
-        predictor=lambda name: GradientBoostedTrees(),
-        default_predictor="gbdt",
-        one_hot=partial(one_hot, SPACE),
-        surrogate=partial(surrogate, 0),
-    )
-
-
 @pytest.mark.parametrize("rungs", [2, 3, 5])
 @pytest.mark.parametrize("reduction", [2, 3])
-def test_rungs_that_the_budget_cannot_climb_are_refused(rungs: int, reduction: int) -> None:
+def test_rungs_that_the_budget_cannot_climb_are_refused(
+    context_of: Callable[..., SearchContext], rungs: int, reduction: int
+) -> None:
     options = {"rungs": rungs, "reduction": reduction}
     with pytest.raises(InvalidInputError, match=rf"rungs: {rungs} .* at most {rungs - 1}"):
-        make_strategy("random", context(rungs - 1), options)
-    search = Finalists(make_strategy("random", context(rungs), options), GOALS, rungs, 1)
+        make_strategy("random", context_of(SPACE, GOALS, n_trials=rungs - 1), options)
+    search = Finalists(
+        make_strategy("random", context_of(SPACE, GOALS, n_trials=rungs), options), GOALS, rungs, 1
+    )
     n_started = n_whole = 0
     while (tasks := search.ask(1)) and tasks[0].fidelity is Fidelity.TRAINED:
         trial = Trial(n_started, tasks[0])
