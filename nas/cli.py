@@ -67,7 +67,7 @@ TrainingOption = Annotated[
 ]
 SupernetOption = Annotated[
     list[str] | None,
-    typer.Option(help='Score by shared weights, for example "epochs=60". Repeatable.'),
+    typer.Option(help='Score by shared weights, for example "epochs=200". Repeatable.'),
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 

@@ -3,8 +3,9 @@
     .venv/bin/python tests/benchmarks/elastic_bits.py --seeds 5
 
 One small architecture on digits; weights and activations of 2 to 8 bits, per channel. A supernet
-of the bits alone is trained for 60 epochs, with and without the moment losses; every stand-alone
-network gets 30 float epochs and 30 with its bits in the loop. Figures are validation accuracies.
+of the bits alone is trained with one uniform path a step, or with progressive guidance (four paths
+a step, a quarter of the epochs), with and without the moment losses; every stand-alone network gets
+30 float epochs and 30 with its bits in the loop. Figures are validation accuracies.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from supernet import RECIPE, score
+from supernet import DEFAULT, score
 
 import searchspaces
 from nas.core import Candidate, Fidelity
@@ -31,8 +32,9 @@ SPACE = {
     "squeeze_excitation": [False], "keep": [1.0], "weight_bits": [2, 3, 4, 5, 6, 7, 8],
     "activation_bits": [2, 3, 4, 5, 6, 7, 8],
 }  # fmt: skip
-GUIDED = replace(RECIPE, epochs=60, teacher="previous", max_dropout=0.0)
+GUIDED = replace(DEFAULT, epochs=60, n_random=2, teacher="previous", float_share=0.5)
 SETTINGS = {
+    "uniform path": replace(DEFAULT, epochs=240),
     "elastic": GUIDED,
     "elastic, moments": replace(GUIDED, kurtosis_weight=0.015, skewness_weight=1.0),
 }

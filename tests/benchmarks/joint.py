@@ -24,7 +24,7 @@ from functools import partial
 
 import numpy as np
 from bitfusion import latency_ms
-from supernet import RECIPE, problem, score, trained_supernet
+from supernet import DEFAULT, problem, score, trained_supernet
 
 from nas.core import (
     CostTable,
@@ -96,7 +96,7 @@ class Bench:
     def __init__(self, seed: int, cost: str) -> None:
         self.cost = COSTS[cost]
         self.goals = Goals.parse(["accuracy", self.cost])
-        self.supernet, self.data = trained_supernet(RECIPE, seed)
+        self.supernet, self.data = trained_supernet(DEFAULT, seed)
         self.family = problem()[0]
         self.seed = seed
         self._known: dict[str, dict[str, float]] = {}

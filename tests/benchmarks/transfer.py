@@ -17,7 +17,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from supernet import RECIPE, problem, score, trained_supernet
+from supernet import DEFAULT, problem, score, trained_supernet
 
 from nas.core import Genotypes, Predictor, SearchSpace
 from predictors.encoders import Features, with_costs
@@ -65,7 +65,7 @@ def main() -> None:
 def measured(seed: int) -> dict[str, dict[int, float]]:
     """Tau by predictor and number of quantized scores."""
     family = problem(SPACE)[0]
-    supernet, data = trained_supernet(RECIPE, seed, SPACE)
+    supernet, data = trained_supernet(DEFAULT, seed, SPACE)
     space, rng = family.space, np.random.default_rng(1000 + seed)
     floats = _drawn(space, [32], N_FLOAT, rng)
     rows = _drawn(space, [4, 6, 8], N_TEST + max(COUNTS), rng)
