@@ -126,6 +126,18 @@ def test_a_report_of_little_effort_alone_has_no_front_and_says_why() -> None:
     assert "among 1 trained candidates" in whole
 
 
+@pytest.mark.parametrize(
+    ("narrowed", "said"), [(True, "left such options out"), (False, "went on trying them")]
+)
+def test_options_that_only_did_harm_are_listed(narrowed: bool, said: str) -> None:
+    found = [("stage1.kernel", 5, "latency_ms", 0.0123, 14)]
+    page = render_report(replace(content(trials(12)), harmful=found, narrowed=narrowed))
+    assert "Options that only did harm" in page
+    assert said in page
+    assert all(text in page for text in ("stage1.kernel", "0.0123", "latency_ms"))
+    assert "only did harm" not in render_report(content(trials(12)))
+
+
 def test_a_report_shows_failures_and_escapes_what_users_wrote() -> None:
     nasty = '"><img src=x onerror=alert(1)></script><script>alert(2)</script>'
     candidate = Candidate({"op": nasty}, "0" * 16)
