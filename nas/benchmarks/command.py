@@ -167,14 +167,14 @@ def summary_table(contest: Contest, found: Sequence[Summary]) -> Table:
     """Strategies, best rank first."""
     spec = contest.spec
     table = Table(title=f"{spec.space}: {spec.seeds} seeds, {spec.budget} queries")
-    columns = ["strategy", "mean rank", f"{measure(contest)}, median (quartiles)"]
+    columns = ["strategy", "mean rank", f"{measure(contest)}, median (quartiles)", "median regret"]
     if contest.target is not None:
         columns += [f"queries to {contest.target:.6g}, median (quartiles)", "reached"]
     columns += [f"p against {found[0].strategy}", "ms an ask"]
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left")
     for s in sorted(found, key=lambda s: s.rank):
-        cells = [s.strategy, f"{s.rank:.2f}", _spread(s.final, ".5g")]
+        cells = [s.strategy, f"{s.rank:.2f}", _spread(s.final, ".5g"), f"{s.regret:.3g}"]
         if contest.target is not None:
             cells += [_spread(s.queries, "g"), f"{100 * s.reached:.0f} %"]
         p_value = "" if s.p_value is None else f"{s.p_value:.2g}"

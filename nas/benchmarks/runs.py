@@ -141,6 +141,7 @@ class Run:
             hypervolume with several objectives; None before the first feasible candidate.
         queries_to_target: None if never.
         ask_seconds: spent asking, in all.
+        optimum: the best the trace could have reached.
     """
 
     strategy: str
@@ -149,12 +150,20 @@ class Run:
     queries_to_target: int | None
     ask_seconds: float
     several: bool
+    optimum: float
+
+    @property
+    def regret(self) -> float | None:
+        """How far the last value stayed from the optimum; None where nothing feasible was found."""
+        last = self.trace[-1] if self.trace else None
+        return None if last is None else abs(self.optimum - last)
 
     def to_json(self) -> dict[str, Any]:
         """With the trace under `hypervolume` where there are several objectives."""
         body: dict[str, Any] = {"strategy": self.strategy, "seed": self.seed}
         body["queries_to_target"] = self.queries_to_target
         body["best"] = self.trace[-1] if self.trace else None
+        body["regret"] = self.regret
         body["hypervolume" if self.several else "trace"] = list(self.trace)
         return {**body, "ask_seconds": self.ask_seconds}
 
@@ -216,12 +225,25 @@ class Contest:
             found = {m: float(v[0]) for m, v in self.table.lookup(row[None]).items()}
             strategy.tell([trial.completed(found)])
             trace.append(score(found))
-        return Run(name, seed, trace, self._reached(trace), seconds, self.several)
+        reached = self._reached(trace)
+        return Run(name, seed, trace, reached, seconds, self.several, self.optimum)
 
     @property
     def several(self) -> bool:
         """Whether there is more than one objective."""
         return len(self.goals.objectives) > 1
+
+    @cached_property
+    def optimum(self) -> float:
+        """The table's best feasible value; 1 with several objectives.
+
+        Raises:
+            InvalidInputError: no candidate meets the constraints.
+        """
+        feasible = self._violations == 0.0
+        if not feasible.any():
+            raise InvalidInputError("constraint", self.spec.constraints, "one the table can meet")
+        return 1.0 if self.several else self._sign * float(self._losses[feasible].min())
 
     @cached_property
     def target(self) -> float | None:
@@ -231,13 +253,11 @@ class Contest:
             InvalidInputError: neither a finite number nor `best`, no share where there are several
                 objectives, or no candidate meets the constraints.
         """
-        feasible = self._violations == 0.0
-        if not feasible.any():
-            raise InvalidInputError("constraint", self.spec.constraints, "one the table can meet")
+        optimum = self.optimum
         if self.spec.target is None:
             return None
         if self.spec.target == BEST:
-            return 1.0 if self.several else self._sign * float(self._losses[feasible].min())
+            return optimum
         try:
             target = float(self.spec.target)
         except ValueError:

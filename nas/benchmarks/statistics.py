@@ -22,6 +22,8 @@ class Summary:
         queries: 25, 50 and 75 % quantiles of queries to the target; infinite where not reached.
         reached: share of the runs that reached it.
         final: 25, 50 and 75 % quantiles of the last value.
+        regret: median distance of the last value from the optimum; infinite where most found
+            nothing feasible.
         rank: mean over seeds of its rank by the last value, 1 the best, ties shared.
         p_value: of the paired test against the first strategy; None for the first itself.
         ask_seconds: median per query.
@@ -31,6 +33,7 @@ class Summary:
     queries: tuple[float, float, float]
     reached: float
     final: tuple[float, float, float]
+    regret: float
     rank: float
     p_value: float | None
     ask_seconds: float
@@ -58,6 +61,7 @@ def summaries(runs: Sequence[Run], larger_is_better: bool) -> list[Summary]:
                 _quartiles(queries[name]),
                 float(np.isfinite(queries[name]).mean()),
                 _quartiles(final[name]),
+                _median_regret(runs, name),
                 float(rank),
                 p_value,
                 float(np.median(asked)),
@@ -104,6 +108,7 @@ def to_json(
                 "queries_to_target": [None if np.isinf(q) else q for q in s.queries],
                 "reached": s.reached,
                 "final": [None if np.isnan(v) else v for v in s.final],
+                "regret": None if np.isinf(s.regret) else s.regret,
                 "rank": s.rank,
                 "p_value": s.p_value,
                 "ask_seconds_per_query": s.ask_seconds,
@@ -121,6 +126,11 @@ def _queries(runs: Sequence[Run], strategy: str) -> NDArray[np.float64]:
 def _quartiles(values: NDArray[np.float64]) -> tuple[float, float, float]:
     low, middle, high = np.percentile(values, [25, 50, 75], method="closest_observation")
     return float(low), float(middle), float(high)
+
+
+def _median_regret(runs: Sequence[Run], strategy: str) -> float:
+    found = [r.regret for r in runs if r.strategy == strategy]
+    return float(np.median([np.inf if regret is None else regret for regret in found]))
 
 
 def _ranks(final: NDArray[np.float64], larger_is_better: bool) -> NDArray[np.float64]:

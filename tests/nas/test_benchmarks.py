@@ -134,9 +134,10 @@ def test_summaries_rank_and_test_in_pairs() -> None:
     for seed in range(12):
         for name, gain in (("good", 2.0), ("bad", 0.0)):
             last = gain + rng.random()
-            runs.append(Run(name, seed, [0.0, last], 5 if gain else None, 0.1, False))
+            runs.append(Run(name, seed, [0.0, last], 5 if gain else None, 0.1, False, 3.0))
     good, bad = summaries(runs, larger_is_better=True)
     assert (good.rank, bad.rank) == (1.0, 2.0)
+    assert 0.0 <= good.regret <= 1.0 < 2.0 <= bad.regret <= 3.0
     assert good.p_value is None and bad.p_value < 0.01
     assert good.queries[1] == 5 and bad.queries[1] == np.inf and bad.reached == 0.0
     assert summaries(runs, larger_is_better=False)[0].rank == 2.0
