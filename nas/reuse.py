@@ -13,7 +13,7 @@ from workers.machine import processor_name
 MIN_LESSONS = 20
 """Fewer trials of another job teach a predictor too little."""
 
-MAX_LESSONS = 2000
+MAX_LESSONS, MAX_TEACHERS = 2000, 10
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,15 @@ def best_lessons(
 ) -> tuple[str | None, list[Trial]]:
     """The earlier job of the same family that teaches most, and the trials it teaches with.
 
-    That is the one on the same data before others, then the one with most trials that this space
-    can express; at least 20, and the last 2,000 at most.
+    Of the newest ten, that is the one on the same data before others, then the one with most trials
+    that this space can express; at least 20, and the last 2,000 at most.
     """
     best: tuple[bool, int] = (False, MIN_LESSONS - 1)
     found: tuple[str | None, list[Trial]] = (None, [])
     family = problem.spec.space.name
-    for other in _before(store, job):
-        if other.job_id in without or other.spec.get("space", {}).get("name") != family:
+    kin = [o for o in _before(store, job) if o.spec.get("space", {}).get("name") == family]
+    for other in kin[-MAX_TEACHERS:]:
+        if other.job_id in without:
             continue
         trials = _lessons(_finished(store, other, job.created_at), problem.family.space)
         same = all(other.spec.get(part) == job.spec.get(part) for part in ("data", "data_limit"))
