@@ -155,7 +155,7 @@ def demo(
     workers: Workers = None,
     executor: Executor = "ray",
 ) -> None:
-    """A real joint search on scikit-learn's digits, on this machine, in under four minutes."""
+    """A real joint search on scikit-learn's digits, on this machine, in a few minutes."""
     runner = _Runner(executor, workers, None, as_json=False)
     problem = Problem.load(
         JobSpec.parse(
