@@ -328,13 +328,21 @@ class _Runner:
         self, workspace: jobs.Workspace, job: Job, problem: Problem, store: str | None = None
     ) -> Front:
         err.print(f"job     {job.job_id}: {job.name}", markup=False)
-        for line in reuse(workspace.store, job, problem).said():
+        known = reuse(workspace.store, job, problem)
+        for line in known.said():
             err.print(f"reuses  {line}", markup=False)
         home = os.path.relpath(workspace.home)
         try:
             with console.progress(problem.spec) as listen:
                 found = jobs.run(
-                    workspace, job, problem, self.executor, self._workers, self._address, listen
+                    workspace,
+                    job,
+                    problem,
+                    self.executor,
+                    self._workers,
+                    self._address,
+                    listen,
+                    known,
                 )
         except KeyboardInterrupt:
             again = f"nas resume {job.job_id} --home {home}" + (
@@ -343,7 +351,7 @@ class _Runner:
             err.print(f"stopped; go on with: {again}", soft_wrap=True, markup=False)
             raise
         path = workspace.folder(job) / "report.html"
-        write_report(workspace, workspace.store.job(job.job_id), path, problem)
+        write_report(workspace, workspace.store.job(job.job_id), path, problem, known)
         _show(
             [m.card() for m in found] if self._as_json else console.front_table(found),
             self._as_json,

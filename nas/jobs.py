@@ -24,7 +24,7 @@ from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
 from nas.front import Front
 from nas.problem import Problem
-from nas.reuse import reuse
+from nas.reuse import Reuse, reuse
 from nas.spec import JobSpec
 from nas.stores import open_store
 
@@ -96,6 +96,7 @@ def run(
     n_workers: int | None = None,
     address: str | None = None,
     listen: Listener | None = None,
+    known: Reuse | None = None,
 ) -> Front:
     """Run a job to its end, or go on where it was left; returns its front.
 
@@ -107,6 +108,7 @@ def run(
         n_workers: trials at once on Ray; None for one per CPU.
         address: of a Ray cluster; None starts a small one here.
         listen: called with every event, stored ones first.
+        known: what `reuse` found for the job; None looks now.
 
     Raises:
         ConflictError: completed already, or running in another process.
@@ -132,7 +134,8 @@ def run(
                 runner = RayExecutor(evaluator, f"{job.name} {job.job_id}", n_workers)
             stack.enter_context(runner)
             strategy = problem.strategy()
-            known = reuse(store, job, problem)
+            if known is None:
+                known = reuse(store, job, problem)
             strategy.learn_from(known.lessons)
             for scores in known.scores.values():
                 strategy.recall(scores)

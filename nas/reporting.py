@@ -11,15 +11,21 @@ from nas.analysis import harmful, importances, predictor_quality
 from nas.core import EventKind, InvalidInputError, Job, Trial
 from nas.jobs import Workspace
 from nas.problem import Problem
-from nas.reuse import reuse
+from nas.reuse import Reuse, reuse
 from nas.spec import JobSpec
 from workers.machine import processor_name
 
 
 def write_report(
-    workspace: Workspace, job: Job, path: Path, problem: Problem | None = None
+    workspace: Workspace,
+    job: Job,
+    path: Path,
+    problem: Problem | None = None,
+    known: Reuse | None = None,
 ) -> Path:
     """Write the self-contained HTML report of `job` to `path`; returns it.
+
+    `problem` and `known` (what the job reused) are found out where they are not given.
 
     Raises:
         InvalidInputError: `path` is a folder.
@@ -27,6 +33,7 @@ def write_report(
     if path.is_dir():
         raise InvalidInputError("report", str(path), "a file name, such as report.html")
     problem = problem or Problem.load(JobSpec.parse(job.spec))
+    known = reuse(workspace.store, job, problem) if known is None else known
     events = workspace.store.trial_store(job.job_id).events()
     finished = [e.trial for e in events if e.kind is EventKind.FINISHED]
     trials = sorted(
@@ -37,7 +44,7 @@ def write_report(
         title=job.name,
         facts={
             **_facts(problem, job),
-            "reused": "; ".join(reuse(workspace.store, job, problem).said()) or "nothing",
+            "reused": "; ".join(known.said()) or "nothing",
             "wall time": f"{events[-1].at - events[0].at:.0f} s" if events else "none yet",
         },
         goals=problem.spec.goals,

@@ -28,9 +28,9 @@ class GraphEnsemble(Predictor):
 
     Good for comparisons with published graph networks, and as a second opinion, where candidates
     are cells. The default, a Gaussian process that sees numbers of the same graphs, ranks a little
-    better at a tenth of the time: from 50 and 200 cells Kendall's tau is 0.76 and 0.85 on
-    NAS-Bench-201 and 0.67 and 0.76 on NAS-Bench-101; here, with rank-warped targets, 0.76 and 0.84,
-    0.65 and 0.75 (means of 8 draws). A fit of 200 takes 0.9 s of one core.
+    better at a tenth of the time: from 50 and 200 cells Kendall's tau is 0.76 and 0.86 on
+    NAS-Bench-201 and 0.69 and 0.75 on NAS-Bench-101; here, with rank-warped targets, 0.76 and 0.84,
+    0.68 and 0.74 (`tests/benchmarks/predictor_tau.py --draws 4`).
 
     Three layers average the messages along and against the edges, each with weights of its own
     over the adjacency with loops and rows that sum to 1; existing vertices are added up, joined by

@@ -26,20 +26,23 @@ class NeuralEnsemble(TransferPredictor, DifferentiablePredictor):
     their mean.
 
     Attributes:
-        n_members: nets, from different random weights and different bootstrap samples.
+        n_members: nets, from different random weights.
         width: of the hidden layers (APQ: 400).
         n_steps: full-batch AdamW steps of a fit.
         learning_rate: of AdamW.
-        seed: of weights and samples.
+        weight_decay: of AdamW; strong, since nets outgrow the few rows they learn from.
+        seed: of the weights.
 
     Reference: Wang et al. 2020 (APQ), section 3.3 (weight transfer); Dai et al. 2021 (FBNetV3),
-    section 3.2 (pre-training on statistics).
+    section 3.2 (pre-training on statistics); Lakshminarayanan et al. 2017 (deep ensembles),
+    section 2.4 (all rows for every net).
     """
 
     n_members: int = 4
     width: int = 128
     n_steps: int = 300
     learning_rate: float = 3e-3
+    weight_decay: float = 1.0
     seed: int = 0
     _bodies: list[nn.Sequential] = field(default_factory=list, init=False, repr=False)
     _heads: list[nn.Linear] = field(default_factory=list, init=False, repr=False)
@@ -90,7 +93,7 @@ class NeuralEnsemble(TransferPredictor, DifferentiablePredictor):
     def slope(
         self, x: NDArray[np.float32], weights: NDArray[np.float64], beta: float
     ) -> NDArray[np.float64]:
-        """`(n, d)` gradient of `sum_j weights[j] (mean_j - beta std_j)` at `x (n, d)`.
+        """`(n, d)` gradient of `sum_j weights_j (mean_j - beta std_j)` at `x (n, d)`.
 
         Raises:
             ConflictError: not fitted, or on fewer than 4 rows.
@@ -133,11 +136,10 @@ class NeuralEnsemble(TransferPredictor, DifferentiablePredictor):
     ) -> None:
         scaled = self._scaled(x)
         targets = torch.from_numpy(TargetScale.of(y).standard(y).astype(np.float32))
-        for member, network in enumerate(networks):
-            rng = np.random.default_rng((self.seed, member))
-            drawn = torch.from_numpy(rng.integers(len(x), size=len(x)))
-            inputs = (scaled[drawn],)
-            descend(network, inputs, targets[drawn], self.n_steps, self.learning_rate)
+        for network in networks:
+            descend(
+                network, (scaled,), targets, self.n_steps, self.learning_rate, self.weight_decay
+            )
 
     def _scaled(self, x: NDArray[np.float32]) -> Tensor:
         return (torch.from_numpy(x) - self._shift) / self._scale

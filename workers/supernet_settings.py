@@ -23,9 +23,10 @@ CHOICES = {
 class SupernetSettings:
     """How shared weights are trained. Each switch stands alone.
 
-    Defaults are what gave the highest inherited accuracies and the best ranking for equal work in
-    `tests/benchmarks/supernet.py`: one uniform candidate a step. The sandwich rule, distillation
-    and dropout are the published recipe of larger data (`n_random=2, max_dropout=0.1`).
+    Defaults train one uniform candidate a step: on digits (one seed) that gave higher inherited
+    accuracies and a better ranking than the sandwich rule or PA&DA for equal work;
+    `tests/benchmarks/supernet.py` compares them. The published recipe of larger data is
+    `n_random=2, max_dropout=0.1`.
 
     Attributes:
         epochs: passes over the data in all.

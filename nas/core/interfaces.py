@@ -103,11 +103,11 @@ class DifferentiablePredictor(Predictor):
     def slope(
         self, x: NDArray[np.float32], weights: NDArray[np.float64], beta: float
     ) -> NDArray[np.float64]:
-        """`(n, d)` gradient of `sum_j weights[j] (mean_j - beta std_j)` at `x (n, d)`.
+        """`(n, d)` gradient of `sum_j weights_j (mean_j - beta std_j)` at `x (n, d)`.
 
         Args:
             x: features, fractional ones included.
-            weights: `(m,)` of the targets.
+            weights: `(m,)` of the targets, or `(n, m)`, for every row its own.
             beta: standard deviations of optimism; targets are losses.
 
         Raises:

@@ -36,11 +36,18 @@ class Stepwise(SearchStrategy):
 
     def recall(self, trials: Sequence[Trial]) -> None:
         """Take completed trials of earlier jobs."""
-        self._history.recall(trials)
+        for trial in trials:
+            self._history.recall([trial])
+            self._follow()
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
-        self._history.tell(trials)
+        for trial in trials:
+            self._history.tell([trial])
+            self._follow()
+
+    def _follow(self) -> None:
+        """Bring what is derived from the history up to it; called after every trial."""
 
     @abstractmethod
     def _next(

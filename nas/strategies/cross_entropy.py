@@ -8,7 +8,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Fidelity, Genotypes, Goals, SearchSpace, Trial
+from nas.core import Fidelity, Genotypes, Goals, SearchSpace
 from nas.strategies._crowding import best_first
 from nas.strategies._history import TRIES, Admissible
 from nas.strategies._stepwise import Stepwise
@@ -69,18 +69,6 @@ class CrossEntropy(Stepwise):
         pairs = zip(self._space.names, self._fitted[objective], strict=True)
         return {name: (1 - self._floor) * p + self._floor / len(p) for name, p in pairs}
 
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs; the distribution is fitted to them."""
-        for trial in trials:
-            self._history.recall([trial])
-            self._fit()
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take trials in event order."""
-        for trial in trials:
-            self._history.tell([trial])
-            self._fit()
-
     def _next(
         self, rng: np.random.Generator, _: int, chosen: Sequence[Genotypes]
     ) -> Genotypes | None:
@@ -100,7 +88,7 @@ class CrossEntropy(Stepwise):
         ]
         return self._space.canonical(np.stack(columns, axis=1))
 
-    def _fit(self) -> None:
+    def _follow(self) -> None:
         """Move the distribution when enough trials have been completed since the last time."""
         n = len(self._history)
         if n < self._n_fitted + self._population:

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from nas.core import DifferentiablePredictor, Fidelity, Genotypes, Goals, SearchSpace
 from nas.strategies._crowding import best_first
 from nas.strategies._history import Admissible
+from nas.strategies._improvement import most_improving
 from nas.strategies._stepwise import Stepwise
+from nas.strategies._tails import without_bad_tail
 
 MIN_TO_FIT = 4
 MUTANTS = 8
+MOST_EXCESS = 2.0
 SOFTNESS = 0.2
 """Share of a starting candidate's probability that is spread over all options."""
 
@@ -24,9 +27,11 @@ class GradientGuided(Stepwise):
     A relaxed candidate has a probability for every option of every decision; these are the
     surrogate's features. From random candidates and the best measured ones, probabilities descend
     the predicted loss less `beta` standard deviations by exponentiated gradients; after each step
-    the likeliest options make a candidate. The one of least predicted loss among these, and mutants
-    of the best measured, is asked for. Several objectives are weighted by a random draw for each
-    candidate; every loss of what breaks constraints is raised with the excess.
+    the likeliest options make a candidate. Of these, and mutants of the best measured, the one is
+    asked for whose prediction, as optimistic, adds most to the hypervolume of what was measured.
+    Every descent weights the objectives by a random draw. Losses beyond the bad tail count as at
+    its end (as in `PredictorGuided`), and what breaks constraints as worse than all that keeps
+    them.
 
     Args:
         space: what to search.
@@ -84,8 +89,8 @@ class GradientGuided(Stepwise):
         early = number + history.n_recalled < self._n_initial or len(history) < MIN_TO_FIT
         if early or not self._fit():
             return history.random_row(rng, chosen, self._admissible)
-        weights = rng.dirichlet(np.ones(len(self._goals.objectives)))
         starts = self._first_rows(rng)
+        weights = rng.dirichlet(np.ones(len(self._goals.objectives)), size=len(starts))
         mutants = self._space.mutate(np.repeat(starts, MUTANTS, axis=0), rng)
         rows = np.concatenate([self._descended(starts, weights), mutants])
         rows = rows[history.unseen(rows, chosen)]
@@ -94,8 +99,9 @@ class GradientGuided(Stepwise):
         if not len(rows):
             return history.random_row(rng, chosen, self._admissible)
         found = self._surrogate.predict(self._one_hot(rows))
-        hopeful = (found.mean - self._beta * found.std) @ weights
-        return rows[int(hopeful.argmin())]
+        known = np.stack([*history.rows(), *history.pending.values(), *chosen])
+        expected = self._surrogate.predict(self._one_hot(known)).mean
+        return rows[most_improving(found.mean - self._beta * found.std, expected, rng)]
 
     def _fit(self) -> bool:
         """Learn standardised losses; whether there were enough of them.
@@ -110,7 +116,7 @@ class GradientGuided(Stepwise):
             if usable.sum() < MIN_TO_FIT:
                 return False
             rows = self._history.rows()[:wanted][usable]
-            targets = _penalised(losses[usable], violations[usable])
+            targets = _targets(losses[usable], violations[usable])
             self._surrogate.fit(self._one_hot(rows), targets)
             self._fitted_at = wanted
         return True
@@ -148,12 +154,16 @@ class GradientGuided(Stepwise):
         return x
 
 
-def _penalised(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standardised `(n, m)` losses, raised by 1 and more where constraints are broken."""
-    spread = losses.std(axis=0)
-    standard = (losses - losses.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+def _targets(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standardised `(n, m)` losses; of what breaks constraints the worst one, and the excess.
+
+    Reference: Deb 2000, eq. 4 (what breaks constraints is worse than all that keeps them).
+    """
+    kept = np.stack([without_bad_tail(column) for column in losses.T], axis=1)
+    spread = kept.std(axis=0)
+    standard = (kept - kept.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     broken = violations > 0
     if broken.any():
-        excess = violations / np.median(violations[broken])
-        standard += np.where(broken, 1.0 + np.minimum(excess, 2.0), 0.0)[:, None]
+        excess = np.minimum(violations / np.median(violations[broken]), MOST_EXCESS)
+        standard[broken] = standard.max(axis=0) + excess[broken, None]
     return np.asarray(standard)

@@ -57,10 +57,6 @@ class LocalSearch(Stepwise):
         self._first = -1
         self._spent: set[int] = set()
 
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs; the first climb begins from them."""
-        self._history.recall(trials)
-
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
         for trial in trials:

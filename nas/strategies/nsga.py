@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import Fidelity, Genotypes, Goals, SearchSpace, Trial
+from nas.core import Fidelity, Genotypes, Goals, SearchSpace
 from nas.strategies._crowding import best_first
 from nas.strategies._history import TRIES, Admissible
 from nas.strategies._stepwise import Stepwise
@@ -64,18 +64,6 @@ class SteadyStateGenetic(Stepwise):
     def _winners(self, pairs: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """`(n,)` the better of each of `(n, 2)` places in the population."""
 
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs; they join the population."""
-        for trial in trials:
-            self._history.recall([trial])
-            self._survive()
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take trials in event order."""
-        for trial in trials:
-            self._history.tell([trial])
-            self._survive()
-
     @property
     def alive(self) -> Genotypes:
         """`(k, d)` candidates in the population."""
@@ -108,7 +96,7 @@ class SteadyStateGenetic(Stepwise):
             return np.empty(0, dtype=np.int64)
         return np.asarray(self._alive.get("X")[:, 0], dtype=np.int64)
 
-    def _survive(self) -> None:
+    def _follow(self) -> None:
         """Let the candidate that was completed last, if one was, fight for a place."""
         if len(self._history) == self._n_considered:
             return

@@ -21,18 +21,17 @@ from nas.core import (
     Trial,
 )
 from nas.core.goals import columns_of
-from nas.core.pareto import hypervolume, non_dominated
 from nas.strategies._crowding import best_first
 from nas.strategies._history import Admissible
+from nas.strategies._improvement import most_improving
 from nas.strategies._narrowing import Narrowed, Narrowing
 from nas.strategies._stepwise import Stepwise
+from nas.strategies._tails import without_bad_tail
 
 Columns = dict[str, NDArray[np.float64]]
-MAX_SCORED = 128
 MIN_TO_FIT = 4
 SMALL_SPACE = 20_000
 N_PARENTS = 64
-BAD_TAIL = 2.0
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ class PredictorGuided(Stepwise):
         narrow: which options only do harm; None leaves the space as it is.
 
     Reference: Luo et al. 2020 (GBDT-NAS), algorithm 1; Wen et al. 2020 (Neural Predictor) with
-    `refit` as large as the budget; Cummings et al. 2022 (LINAS) with several generations; Emmerich
-    et al. 2006 for the hypervolume improvement; Srinivas et al. 2010 for optimism.
+    `refit` as large as the budget; Cummings et al. 2022 (LINAS) with several generations; Srinivas
+    et al. 2010 for optimism.
     """
 
     def __init__(
@@ -278,15 +277,9 @@ class PredictorGuided(Stepwise):
         bounded = {c.metric for c in self._goals.constraints}
         for objective in self._goals.objectives:
             m = objective.metric
-            if m not in columns or m in bounded or not np.isfinite(columns[m]).any():
-                continue
-            middle = np.nanmedian(columns[m])
-            if objective.direction == "max":
-                least = middle - BAD_TAIL * (np.nanmax(columns[m]) - middle)
-                clipped[m] = np.maximum(columns[m], least)
-            else:
-                most = middle + BAD_TAIL * (middle - np.nanmin(columns[m]))
-                clipped[m] = np.minimum(columns[m], most)
+            if m in columns and m not in bounded:
+                sign = -1.0 if objective.direction == "max" else 1.0
+                clipped[m] = sign * without_bad_tail(sign * columns[m])
         return clipped
 
     def _pick(
@@ -301,19 +294,8 @@ class PredictorGuided(Stepwise):
         violations = self._goals.violations({m: c[index] for m, c in pool.mean.items()}, len(index))
         if violations.min() > 0:
             return int(violations.argmin())
-        known = self._known(chosen)
-        low = np.vstack([known, hopeful[violations == 0]]).min(axis=0)
-        high = (known if len(known) else hopeful).max(axis=0)
-        scale = np.where(high > low, high - low, 1.0)
-        reference = np.full(hopeful.shape[1], 1.1)
-        front = (known[non_dominated(known)] - low) / scale
-        points = (hopeful - low) / scale
-        able = np.flatnonzero(non_dominated(points, violations))
-        if len(able) > MAX_SCORED:
-            able = rng.choice(able, MAX_SCORED, replace=False)
-        base = hypervolume(front, reference)
-        gains = [hypervolume(np.vstack([front, points[i]]), reference) - base for i in able]
-        return int(able[int(np.argmax(gains))])
+        able = np.flatnonzero(violations == 0)
+        return int(able[most_improving(hopeful[able], self._known(chosen), rng)])
 
     def _known(self, chosen: Sequence[Genotypes]) -> NDArray[np.float64]:
         """`(k, m)` feasible losses: measured, and predicted for running and chosen candidates."""

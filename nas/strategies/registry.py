@@ -100,16 +100,22 @@ def _of_goals(
     """Makes a `strategy` of space, goals and seed; `defaults` of the trials allowed."""
 
     def make(context: SearchContext, options: Options) -> SearchStrategy:
-        return strategy(
-            context.space,
-            context.goals,
-            context.seed,
-            fidelity=context.fidelity,
-            admissible=context.admissible,
-            **(defaults(context.n_trials) | options),
-        )
+        return _made(strategy, context, defaults(context.n_trials) | options)
 
     return make
+
+
+def _made(
+    strategy: Callable[..., SearchStrategy], context: SearchContext, settings: Options
+) -> SearchStrategy:
+    return strategy(
+        context.space,
+        context.goals,
+        context.seed,
+        fidelity=context.fidelity,
+        admissible=context.admissible,
+        **settings,
+    )
 
 
 def _random(context: SearchContext, _: Options) -> SearchStrategy:
@@ -122,35 +128,23 @@ def _evolution_defaults(n_trials: int) -> Options:
 
 
 def _predictor_guided(context: SearchContext, options: Options) -> SearchStrategy:
-    n_initial = min(10, max(4, context.n_trials // 4))
     learner = context.learner(options.pop("predictor", context.default_predictor))
-    narrows = options.pop("narrowing", 0) == 1
-    return PredictorGuided(
-        context.space,
-        context.goals,
-        context.seed,
-        predictor=learner.predictor(),
-        featurize=learner.featurize,
-        costs=context.costs,
-        fidelity=context.fidelity,
-        admissible=context.admissible,
-        narrow=context.narrow if narrows else None,
-        **({"n_initial": n_initial} | options),
-    )
+    given = {
+        "predictor": learner.predictor(),
+        "featurize": learner.featurize,
+        "costs": context.costs,
+        "narrow": context.narrow if options.pop("narrowing", 0) == 1 else None,
+    }
+    return _made(PredictorGuided, context, given | _few_first(context.n_trials) | options)
 
 
 def _gradient_guided(context: SearchContext, options: Options) -> SearchStrategy:
-    n_initial = min(10, max(4, context.n_trials // 4))
-    return GradientGuided(
-        context.space,
-        context.goals,
-        context.seed,
-        surrogate=context.surrogate(),
-        one_hot=context.one_hot,
-        fidelity=context.fidelity,
-        admissible=context.admissible,
-        **({"n_initial": n_initial} | options),
-    )
+    given = {"surrogate": context.surrogate(), "one_hot": context.one_hot}
+    return _made(GradientGuided, context, given | _few_first(context.n_trials) | options)
+
+
+def _few_first(n_trials: int) -> Options:
+    return {"n_initial": min(10, max(4, n_trials // 4))}
 
 
 _POPULATION = Setting(int, 2, 100_000)
