@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -101,6 +102,48 @@ def importance_figure(metric: str, shares: Mapping[str, float]) -> go.Figure:
     figure = go.Figure(go.Bar(x=values, y=names, orientation="h", marker_color=SEARCH))
     figure.update_xaxes(tickformat=".0%")
     return styled(figure).update_layout(title=label(metric), margin={"l": 170})
+
+
+def health_figures(history: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[go.Figure]:
+    """A differentiable search by epoch: what discretisation costs, the distribution, its costs.
+
+    Args:
+        history: one record an epoch, as a training task reports them.
+        metrics: costs to show, expected and of the derived candidate, where the history has them.
+    """
+    epochs = [h["epoch"] for h in history]
+
+    def drawn(title: str, lines: Mapping[str, Sequence[float | None]]) -> go.Figure:
+        colors = (FRONT, SEARCH, DEPLOYED)
+        scatters = [
+            go.Scatter(x=epochs, y=values, name=name, line={"color": c}, connectgaps=True)
+            for (name, values), c in zip(lines.items(), colors, strict=False)
+        ]
+        return styled(go.Figure(scatters), "epoch").update_layout(title=title, height=300)
+
+    def column(name: str) -> list[float | None]:
+        return [h[name] for h in history]
+
+    figures = [
+        drawn(
+            "validation accuracy",
+            {"mixture": column("relaxed_accuracy"), "derived": column("derived_accuracy")},
+        ),
+        drawn(
+            "distribution",
+            {"entropy": column("entropy"), "without weights": column("parameter_free_share")},
+        ),
+    ]
+    if any(value is not None for value in column("curvature")):
+        figures.append(drawn("dominant eigenvalue", {"curvature": column("curvature")}))
+    for metric in metrics:
+        if metric in history[-1]["expected_costs"]:
+            lines = {
+                "expected": [h["expected_costs"][metric] for h in history],
+                "derived": [h["derived_costs"][metric] for h in history],
+            }
+            figures.append(drawn(label(metric), lines))
+    return figures
 
 
 def _points(

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from dashboard.figures import (
+    health_figures,
     importance_figure,
     label,
     pareto_figure,
@@ -31,6 +32,9 @@ TEXT_COLUMNS = (
     "option",
     "harms",
 )
+DIFFERENTIABLE = "differentiable"
+"""Where a training task says what the distribution over candidates was, epoch by epoch."""
+
 TOO_FEW = '<p class="note">Too few completed trials to tell (10 are needed).</p>'
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64], float]
 ALSO_SHOWN = (
@@ -107,6 +111,12 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
     parts.append("<h2>Progress</h2>")
     progress = progress_figures(content.finished, content.goals).values()
     parts.append(_side_by_side("progress", progress, figures))
+    learned = [t for t in content.finished if DIFFERENTIABLE in t.provenance]
+    if learned:
+        parts += ["<h2>The learned distribution</h2>", _alarm(learned[-1])]
+        history = learned[-1].provenance[DIFFERENTIABLE]["history"]
+        drawn = health_figures(history, [*metrics, "bit_ops"])
+        parts.append(_side_by_side("health", drawn, figures))
     parts.append("<h2>How well the predictor knows the space</h2>")
     if content.predictions:
         parts.append('<p class="note">Each trial is predicted from the others.</p>')
@@ -128,6 +138,17 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
         parts += ["<h2>Options that only did harm</h2>", _harmful_table(content)]
     parts += ["<h2>All trials</h2>", _trial_table(content)]
     return figures, "\n".join(parts)
+
+
+def _alarm(trial: Trial) -> str:
+    """What the last task of a differentiable search says of its health."""
+    if trial.metrics.get("collapsed"):
+        share = trial.metrics["parameter_free_share"]
+        return (
+            f'<p class="alarm">Collapsed: {share:.0%} of the derived candidate\'s operations have '
+            "no weights. Try straight-through sampling, or to stop by curvature.</p>"
+        )
+    return '<p class="note">Learned by gradients before the first candidate was tried.</p>'
 
 
 def _summary(content: ReportContent) -> str:

@@ -26,6 +26,7 @@ def search(
     finalists: int = 8,
     training: Mapping[str, Any] | None = None,
     supernet: Mapping[str, Any] | None = None,
+    differentiable: Mapping[str, Any] | None = None,
     seed: int = 0,
     warm_start: bool = True,
     name: str = "search",
@@ -49,6 +50,8 @@ def search(
         training: epochs and timed runs; see `nas.spec.TrainingSpec`.
         supernet: score candidates by shared weights instead of training each; `{}` for the
             default settings, see `workers.supernet_settings.SupernetSettings`.
+        differentiable: learn a distribution over candidates by gradients first; `{}` for the
+            default settings, see `workers.differentiable.settings.DifferentiableSettings`.
         seed: of everything random.
         warm_start: use what earlier jobs below `home` measured.
         name: of the job, for people.
@@ -72,6 +75,7 @@ def search(
             "budget": {"trials": trials, "finalists": finalists},
             "training": training or {},
             "supernet": supernet,
+            "differentiable": differentiable,
             "seed": seed,
             "warm_start": warm_start,
         }
@@ -94,6 +98,7 @@ def preview(
     finalists: int = 8,
     training: Mapping[str, Any] | None = None,
     supernet: Mapping[str, Any] | None = None,
+    differentiable: Mapping[str, Any] | None = None,
     seed: int = 0,
     n_workers: int = 1,
 ) -> forecast.Preview:
@@ -114,6 +119,7 @@ def preview(
             "budget": {"trials": trials, "finalists": finalists},
             "training": training or {},
             "supernet": supernet,
+            "differentiable": differentiable,
             "seed": seed,
         }
     )

@@ -18,7 +18,7 @@ from nas.benchmarks.command import benchmark
 from nas.benchmarks.micro import micro_benchmark
 from nas.core import InvalidInputError, Job, NasError
 from nas.front import Front
-from nas.options import parsed
+from nas.options import parsed, parsed_if_given
 from nas.problem import Problem
 from nas.reporting import write_report
 from nas.reuse import reuse
@@ -69,6 +69,10 @@ SupernetOption = Annotated[
     list[str] | None,
     typer.Option(help='Score by shared weights, for example "epochs=200". Repeatable.'),
 ]
+DifferentiableOption = Annotated[
+    list[str] | None,
+    typer.Option(help='Learn a distribution first, for example "epochs=30". Repeatable.'),
+]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 
 
@@ -91,6 +95,7 @@ def search(
     finalists: FinalistCount = 8,
     training: TrainingOption = None,
     supernet: SupernetOption = None,
+    differentiable: DifferentiableOption = None,
     seed: Seed = 0,
     warm_start: Annotated[
         bool, typer.Option(help="Use what earlier jobs of this store measured.")
@@ -124,7 +129,8 @@ def search(
             "devices": device or DEVICES,
             "budget": {"trials": trials, "finalists": finalists},
             "training": parsed("training", training),
-            "supernet": None if supernet is None else parsed("supernet", supernet),
+            "supernet": parsed_if_given("supernet", supernet),
+            "differentiable": parsed_if_given("differentiable", differentiable),
             "seed": seed,
             "warm_start": warm_start,
         }
@@ -190,6 +196,7 @@ def preview(
     finalists: FinalistCount = 8,
     training: TrainingOption = None,
     supernet: SupernetOption = None,
+    differentiable: DifferentiableOption = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -204,7 +211,8 @@ def preview(
             "devices": device or DEVICES,
             "budget": {"trials": trials, "finalists": finalists},
             "training": parsed("training", training),
-            "supernet": None if supernet is None else parsed("supernet", supernet),
+            "supernet": parsed_if_given("supernet", supernet),
+            "differentiable": parsed_if_given("differentiable", differentiable),
         }
     )
     n_workers = _checked_workers(workers) or usable_cpus()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 
 import numpy as np
 from rich.console import Console, Group
@@ -22,7 +23,17 @@ from rich.text import Text
 
 from dashboard.figures import label
 from dashboard.report import effort_share
-from nas.core import Event, EventKind, Fidelity, Goals, Job, Trial, front_of, hypervolume
+from nas.core import (
+    Event,
+    EventKind,
+    Fidelity,
+    Goals,
+    Job,
+    TrainShared,
+    Trial,
+    front_of,
+    hypervolume,
+)
 from nas.core.goals import columns_of
 from nas.core.trial import TrialState
 from nas.engine import Listener
@@ -80,6 +91,8 @@ class _Shown:
         totals = {"search": spec.budget.trials, "finalists": spec.budget.finalists}
         if spec.supernet is not None:
             totals = {"supernet": N_PIECES, **totals}
+        if spec.differentiable is not None:
+            totals = {"differentiable": N_PIECES, **totals}
         self._tasks = {
             name: bars.add_task(name, total=total, note="", start=i == 0)
             for i, (name, total) in enumerate(totals.items())
@@ -91,8 +104,8 @@ class _Shown:
         name = _bar_of(trial)
         if event.kind is EventKind.STARTED:
             self._bars.start_task(self._tasks[name])
-            if name == "finalists":
-                self._bars.update(self._tasks["search"], total=self._whole("search"))
+            for earlier in takewhile(name.__ne__, self._tasks):  # they had fewer than planned
+                self._bars.update(self._tasks[earlier], total=self._whole(earlier))
             return f"trial {trial.number} started: {trial.fidelity or name}{effort_share(trial)}"
         self._done.append(trial)
         self._n_failed += trial.state is TrialState.FAILED
@@ -106,6 +119,8 @@ class _Shown:
             for m, value in trial.metrics.items()
             if trial.candidate is None or m in self._goals.metrics
         )
+        if trial.metrics.get("collapsed"):
+            outcome = f"COLLAPSED: most operations have no weights; {outcome}"
         state = f"{trial.state}{effort_share(trial)}"
         return f"trial {trial.number} {state} in {trial.seconds:.1f} s: {outcome}"
 
@@ -115,8 +130,8 @@ class _Shown:
 
 
 def _bar_of(trial: Trial) -> str:
-    if trial.candidate is None:
-        return "supernet"
+    if isinstance(trial.task, TrainShared):
+        return trial.task.method
     return "finalists" if trial.fidelity is Fidelity.DEPLOYED else "search"
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nas.core import Constraint, Genotypes, InfeasibleError, Relation, descend
 from nas.problem import Problem
 from workers.estimation import (
+    estimate_differentiable_seconds,
     estimate_supernet_seconds,
     estimate_trial_seconds,
     latency_floor_ms,
@@ -87,6 +88,10 @@ def preview(problem: Problem, n_workers: int) -> Preview:
         search, shared = supernet.score, supernet.training
         if any(m in LATENCY_METRICS for m in spec.goals.metrics):
             search += times.measuring
+    if problem.differentiable_settings is not None:
+        shared += estimate_differentiable_seconds(
+            problem.family, problem.dataset, spec.goals, problem.differentiable_settings
+        )
     n_rounds = -(-spec.budget.trials // n_workers)
     return Preview(
         n_candidates=space.size,

@@ -29,6 +29,15 @@ def parsed(field: str, texts: Sequence[str] | None) -> dict[str, Any]:
     return options
 
 
+def parsed_if_given(field: str, texts: Sequence[str] | None) -> dict[str, Any] | None:
+    """The same; None where the option was not given at all.
+
+    Raises:
+        InvalidInputError: not of the form name=value.
+    """
+    return None if texts is None else parsed(field, texts)
+
+
 def check_writable(field: str, path: Path) -> None:
     """Make sure that a file can be written, without touching it.
 

@@ -23,20 +23,32 @@ from nas.core import (
     UnknownNameError,
 )
 from nas.spec import JobSpec
-from nas.strategies import STRATEGIES, Finalists, SearchContext, SharedFirst, make_strategy
+from nas.strategies import (
+    STRATEGIES,
+    Finalists,
+    SearchContext,
+    Seeded,
+    SharedFirst,
+    handed_over,
+    make_strategy,
+)
 from predictors.encoders import one_hot
 from predictors.learners import learner
 from predictors.narrowing import harmful_flags
 from predictors.registry import DEFAULT, surrogate
 from predictors.warm_start import WarmStarted
 from workers.datasets import Dataset, load_dataset
+from workers.differentiable.settings import DifferentiableSettings
+from workers.differentiable.shared import METHOD as DIFFERENTIABLE
+from workers.differentiable.shared import DifferentiableEvaluator
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
-from workers.inherited import LATENCY_METRICS, METHOD, SupernetEvaluator
+from workers.inherited import LATENCY_METRICS, SupernetEvaluator
+from workers.inherited import METHOD as SUPERNET
 from workers.supernet import training_digest
 from workers.supernet_settings import SupernetSettings
 
 N_PIECES = 10
-"""Tasks into which the training of a supernet is cut."""
+"""Tasks into which the training of shared weights is cut."""
 
 MEASURED = ("accuracy", "latency_ms", "latency_ratio", "file_bytes")
 """Metrics every search trial measures; a family's cost columns come on top."""
@@ -70,7 +82,7 @@ class Problem:
             spec.space.name, dataset.input_shape, dataset.n_classes, spec.space.options
         )
         problem = cls(spec, dataset, family)
-        _ = problem.supernet_settings
+        _ = problem.supernet_settings, problem.differentiable_settings
         problem._check_metrics()
         problem.strategy()
         return problem
@@ -98,17 +110,32 @@ class Problem:
         Raises:
             InvalidInputError: a strategy setting that does not exist or is out of range.
         """
-        spec, settings = self.spec, self.supernet_settings
+        search, learned, settings = self._search(), None, self.differentiable_settings
+        if settings is not None:
+            search = learned = Seeded(
+                search,
+                self.family.space,
+                settings.candidates,
+                self.spec.seed,
+                self.search_fidelity,
+                self.admissible,
+            )
+        budget = self.spec.budget
         search = Finalists(
-            self._search(),
-            spec.goals,
-            n_trials=spec.budget.trials,
-            n_finalists=spec.budget.finalists,
-            max_worker_seconds=spec.budget.worker_seconds,
+            search,
+            self.spec.goals,
+            n_trials=budget.trials,
+            n_finalists=budget.finalists,
+            max_worker_seconds=budget.worker_seconds,
         )
-        if settings is None:
-            return search
-        return SharedFirst(search, METHOD, settings.epochs, -(-settings.epochs // N_PIECES))
+        if settings is not None and learned is not None:
+            piece = -(-settings.epochs // N_PIECES)
+            listener = partial(handed_over, learned)
+            search = SharedFirst(search, DIFFERENTIABLE, settings.epochs, piece, listener)
+        if self.supernet_settings is not None:
+            epochs = self.supernet_settings.epochs
+            search = SharedFirst(search, SUPERNET, epochs, -(-epochs // N_PIECES))
+        return search
 
     @cached_property
     def supernet_settings(self) -> SupernetSettings | None:
@@ -119,6 +146,16 @@ class Problem:
         """
         options = self.spec.supernet
         return None if options is None else SupernetSettings.parse(options)
+
+    @cached_property
+    def differentiable_settings(self) -> DifferentiableSettings | None:
+        """How a distribution over candidates is learned first; None where none is.
+
+        Raises:
+            InvalidInputError: a setting that does not exist, or a value it cannot have.
+        """
+        options = self.spec.differentiable
+        return None if options is None else DifferentiableSettings.parse(options)
 
     @cached_property
     def supernet_version(self) -> str | None:
@@ -155,11 +192,21 @@ class Problem:
             supernet_folder: for supernets, which jobs share.
         """
         trained = CandidateEvaluator(self.family, self.dataset, artifact_folder, self.evaluation)
-        settings = self.supernet_settings
-        if settings is None:
-            return trained
-        timed = any(m in LATENCY_METRICS for m in self.spec.goals.metrics)
-        return SupernetEvaluator(trained, supernet_folder, settings, timed)
+        evaluator: Evaluator = trained
+        if self.supernet_settings is not None:
+            timed = any(m in LATENCY_METRICS for m in self.spec.goals.metrics)
+            evaluator = SupernetEvaluator(trained, supernet_folder, self.supernet_settings, timed)
+        if self.differentiable_settings is not None:
+            evaluator = DifferentiableEvaluator(
+                evaluator,
+                self.family,
+                self.dataset,
+                self.spec.goals,
+                self.differentiable_settings,
+                self.spec.seed,
+                artifact_folder,
+            )
+        return evaluator
 
     def _search(self) -> SearchStrategy:
         context = SearchContext(

@@ -82,6 +82,9 @@ class JobSpec(_Part):
         devices: where latency is measured.
         supernet: fields of `workers.supernet_settings.SupernetSettings`, `{}` for the defaults:
             candidates are scored by shared weights; None trains each by itself.
+        differentiable: fields of `workers.differentiable.settings.DifferentiableSettings`, `{}` for
+            the defaults: a distribution over candidates is learned first, and proposes the first
+            ones; None for no such thing.
         seed: of everything random.
         warm_start: use what earlier jobs of the same store measured: equal scores as they are,
             others (same family; other data, fidelity or weights) to teach the predictor.
@@ -98,6 +101,7 @@ class JobSpec(_Part):
     budget: BudgetSpec = BudgetSpec()
     training: TrainingSpec = TrainingSpec()
     supernet: dict[str, Option] | None = None
+    differentiable: dict[str, Option] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     warm_start: bool = True
 

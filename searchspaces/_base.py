@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nas.core import Candidate, CostTable, Genotypes, SearchSpace
 from searchspaces.compression.pruning import Importance
+from searchspaces.relaxed._base import RelaxedNetwork
 
 
 class Supernet(nn.Module, ABC):
@@ -78,3 +79,10 @@ class ModelFamily(ABC):
     @abstractmethod
     def supernet(self) -> Supernet:
         """A new supernet of the space, with random weights."""
+
+    @abstractmethod
+    def relaxed(self, noise: bool = False) -> RelaxedNetwork:
+        """A new relaxed network of the space, with random weights.
+
+        With `noise`, weights get noise as wide as a step instead of being rounded.
+        """

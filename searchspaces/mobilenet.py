@@ -33,6 +33,7 @@ from searchspaces.costs import BitColumns, SparsityColumn, StageColumns, Tally, 
 from searchspaces.elastic import ElasticMobileNet, ElasticStage
 from searchspaces.layers import DENSE, FLOAT_BITS, ConvUnit, Sparsity
 from searchspaces.network import Bottleneck, MobileNet, Stage, StageShape, plain_network
+from searchspaces.relaxed.mobilenet import RelaxedMobileNet, RelaxedStage
 
 STEM_WIDTH = 16
 MIN_RESOLUTION = 4
@@ -227,6 +228,36 @@ class MobileNetFamily(ModelFamily):
             for (n_in, width), stride in zip(pairwise(widths), self.strides[1:], strict=True)
         ]
         return ElasticMobileNet(self, largest)
+
+    def relaxed(self, noise: bool = False) -> RelaxedMobileNet:
+        """A new relaxed network of the space, with random weights."""
+        o = self.options
+        widths = [o.stage_widths(i) for i in range(o.n_stages)]
+        stages = [
+            RelaxedStage(
+                n_in=n_in,
+                widths=chosen,
+                depths=o.depths,
+                kernels=o.kernels,
+                expansions=o.expansions,
+                squeeze_excitation=o.squeeze_excitation,
+                keep=o.keep,
+                sparsity=o.sparsity,
+                stride=stride,
+            )
+            for (n_in, chosen), stride in zip(
+                pairwise([(STEM_WIDTH,), *widths]), self.strides[1:], strict=True
+            )
+        ]
+        return RelaxedMobileNet(
+            self.space,
+            self.input_shape[0],
+            self.n_classes,
+            STEM_WIDTH,
+            self.strides[0],
+            stages,
+            noise,
+        )
 
     def prune(self, network: nn.Module, candidate: Candidate) -> None:
         """Remove the least important expanded channels, then set the pattern of zeros."""

@@ -12,10 +12,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from nas.core import Candidate, Genotypes
+from nas.core import Candidate, Genotypes, Goals
 from searchspaces import ModelFamily
 from workers.datasets import Dataset
 from workers.deployment import export_onnx
+from workers.differentiable.settings import DifferentiableSettings
+from workers.differentiable.shared import new_trainer
 from workers.evaluation import EvaluationSettings
 from workers.inherited import N_CALIBRATION
 from workers.profiling import OnnxRuntimeProfiler
@@ -94,6 +96,22 @@ def estimate_supernet_seconds(
         accuracy(trainer.supernet, data.x_val, data.y_val)
         scores.append(time.perf_counter() - started)
     return SupernetSeconds(step * n_steps, median(scores))
+
+
+def estimate_differentiable_seconds(
+    family: ModelFamily, data: Dataset, goals: Goals, settings: DifferentiableSettings
+) -> float:
+    """Worker seconds of learning a distribution, from an epoch of one batch of each kind."""
+    torch.set_num_threads(1)
+    size = min(len(data.x_train) // 2, settings.batch_size)
+    few = replace(data, x_train=data.x_train[: 2 * size], y_train=data.y_train[: 2 * size])
+    short = replace(settings, epochs=3, warm_up=0, batch_size=size)
+    trainer = new_trainer(family, few, goals, short, 0)
+    trainer.train(1, report=_silent)  # the first step warms up
+    started = time.perf_counter()
+    trainer.train(3, report=_silent)
+    epoch = (time.perf_counter() - started) / 2
+    return epoch * settings.epochs * max(1, len(data.x_train) // (2 * size))
 
 
 def _silent(line: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from nas.core import (
     SharedTrainer,
 )
 from searchspaces import ModelFamily, Supernet
+from workers.checkpoints import read_about
 from workers.datasets import Dataset
 from workers.deployment import export_onnx
 from workers.evaluation import COMPUTED, CandidateEvaluator
@@ -183,8 +183,7 @@ def epochs_of(checkpoint: Path) -> int:
     """Epochs a supernet's file has had; 0 where there is none."""
     if not checkpoint.is_file():
         return 0
-    with safe_open(checkpoint, framework="pt") as archive:
-        return int(json.loads(archive.metadata()["about"])["epoch"])
+    return int(read_about(checkpoint)["epoch"])
 
 
 @contextmanager

@@ -12,26 +12,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.core import (
-    Candidate,
-    ConflictError,
-    Report,
-    descend,
-)
+from nas.core import Candidate, Report, descend
 from searchspaces import ModelFamily, Supernet
+from workers.checkpoints import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from workers.datasets import Dataset
-from workers.deployment import written_whole
 from workers.distillation import distillation_loss, moment_loss
 from workers.replicas import ALONE, Replicas, float_buffers
 from workers.sampling import PHASES, PathSampler, image_probabilities, phase_of
 from workers.supernet_settings import SupernetSettings
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 TAYLOR_IMAGES = 256
 
 
@@ -112,18 +110,13 @@ class SupernetTrainer:
 
     def save(self, path: Path) -> None:
         """Write weights, optimizer and samplers to one safetensors file, whole or not at all."""
-        state = {f"weights.{k}": v for k, v in self.supernet.state_dict().items()}
-        for i, moments in self._optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        state["errors"] = torch.from_numpy(self._errors)
-        state |= {f"paths.{k}": torch.from_numpy(v) for k, v in self._paths.state().items()}
-        about = {"version": CHECKPOINT_VERSION, "epoch": self.epoch, **self._identity()}
-        with written_whole(path) as temporary:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in state.items()},
-                temporary,
-                {"about": json.dumps(about, sort_keys=True)},
-            )
+        groups = {
+            "weights": self.supernet.state_dict(),
+            "optimizer": optimizer_tensors(self._optimizer),
+            "images": {"errors": torch.from_numpy(self._errors)},
+            "paths": {k: torch.from_numpy(v) for k, v in self._paths.state().items()},
+        }
+        save_checkpoint(path, groups, {"epoch": self.epoch, **self._identity()})
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote.
@@ -131,22 +124,11 @@ class SupernetTrainer:
         Raises:
             ConflictError: it was written by a training of another space, seed or settings.
         """
-        with safe_open(path, framework="pt") as archive:
-            about = json.loads(archive.metadata()["about"])
-            mine = {"version": CHECKPOINT_VERSION, **self._identity()}
-            if {k: about.get(k) for k in mine} != mine:
-                raise ConflictError(f"{path} is the checkpoint of another training")
-            state = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-        parts = _by_prefix(state)
-        self.supernet.load_state_dict(parts["weights"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts.get("optimizer", {}).items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = tensor
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self._errors = state["errors"].numpy()
-        self._paths.restore({k: v.numpy() for k, v in parts["paths"].items()})
+        groups, about = load_checkpoint(path, self._identity())
+        self.supernet.load_state_dict(groups["weights"])
+        restore_optimizer(self._optimizer, groups.get("optimizer", {}))
+        self._errors = groups["images"]["errors"].numpy()
+        self._paths.restore({k: v.numpy() for k, v in groups["paths"].items()})
         self.epoch = int(about["epoch"])
 
     # ---------------------------------------------------------------- one epoch
@@ -321,11 +303,3 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
         weighty = name.endswith("weight") and parameter.ndim > 1
         (decayed if weighty else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0}]
-
-
-def _by_prefix(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        prefix, _, rest = name.partition(".")
-        parts.setdefault(prefix, {})[rest] = tensor
-    return parts

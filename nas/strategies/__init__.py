@@ -18,6 +18,7 @@ from nas.strategies.registry import (
     checked_options,
     make_strategy,
 )
+from nas.strategies.seeded import Seeded, handed_over
 from nas.strategies.shared import SharedFirst
 from nas.strategies.successive_halving import SuccessiveHalving
 
@@ -36,10 +37,12 @@ __all__ = [
     "RegularizedEvolution",
     "Sampler",
     "SearchContext",
+    "Seeded",
     "Setting",
     "SharedFirst",
     "SuccessiveHalving",
     "Word",
     "checked_options",
+    "handed_over",
     "make_strategy",
 ]

@@ -9,7 +9,7 @@ import pytest
 from dashboard.figures import importance_figure, label, pareto_figure, progress_figures
 from dashboard.report import ReportContent, effort_share, render_report
 from dashboard.series import best_so_far, hypervolume_trace
-from nas.core import Candidate, Evaluate, Fidelity, Goals, Trial
+from nas.core import Candidate, Evaluate, Fidelity, Goals, TrainShared, Trial
 
 GOALS = Goals.parse(["accuracy", "latency_ms"], ["weight_bytes<=80"])
 
@@ -149,3 +149,21 @@ def test_a_report_shows_failures_and_escapes_what_users_wrote() -> None:
     assert "<img" not in page.replace("&lt;img", "").split("<script>", 1)[0]
     assert "</script><script>alert(2)" not in page
     assert "1 completed trials, 1 failed" in page
+
+
+@pytest.mark.parametrize("collapsed", [0.0, 1.0])
+def test_the_report_shows_a_learned_distribution_and_its_alarm(collapsed: float) -> None:
+    epoch = {
+        "epoch": 1, "relaxed_accuracy": 0.9, "derived_accuracy": 0.4, "entropy": 0.7,
+        "parameter_free_share": 0.6, "curvature": 2.5, "expected_costs": {"latency_ms": 0.2},
+        "derived_costs": {"latency_ms": 0.1},
+    }  # fmt: skip
+    metrics = {"epochs": 1.0, "parameter_free_share": 0.6, "collapsed": collapsed}
+    learned = Trial(0, TrainShared("differentiable", 1)).completed(
+        metrics, {"differentiable": {"history": [epoch, {**epoch, "epoch": 2}]}}
+    )
+    content = ReportContent("job", {}, GOALS, [learned], [learned], {}, {})
+    page = render_report(content)
+    assert "The learned distribution" in page
+    assert "dominant eigenvalue" in page
+    assert ("Collapsed: 60% of" in page) == bool(collapsed)

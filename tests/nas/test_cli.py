@@ -105,6 +105,8 @@ def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None
         (["--trials", "-1"], "budget.trials"),
         (["--supernet", "epochs=-3"], "supernet.epochs"),
         (["--supernet", "n_workers=2"], "1, or the ray executor"),
+        (["--differentiable", "epochs=0"], "differentiable.epochs"),
+        (["--differentiable", 'gradient="third"'], "one-level"),
         (["--device", "phone"], "devices: 'phone' is not usable"),
         (["--constraint", "weight_bytes<=10"], "nearest feasible bound is"),
         (["--constraint", "latency_ms<=0.000001"], "cheapest network takes"),
@@ -233,3 +235,26 @@ def test_a_second_job_starts_from_the_stored_supernet(tmp_path: Path) -> None:
     assert all(c["metrics"]["weight_bytes"] <= 9000 for c in again)
     page = tmp_path / "nas_runs" / cards[0]["job"]["id"] / "report.html"
     assert "inherited" in page.read_text()
+
+
+def test_a_learned_distribution_proposes_the_first_candidates(tmp_path: Path) -> None:
+    arguments = [
+        "search", *FAST, "--trials", "4", "--objective", "accuracy", "--objective", "weight_bytes",
+        "--differentiable", "epochs=2", "--differentiable", "candidates=2",
+        "--differentiable", "cost_weight=0.1", "--supernet", "epochs=2", "--json",
+    ]  # fmt: skip
+    done = nas(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (card, *_) = json.loads(done.stdout)
+    job = card["job"]["id"]
+    with sqlite3.connect(tmp_path / "nas_runs" / "nas.db") as database:
+        query = "SELECT task, provenance FROM trials WHERE job_id = ? ORDER BY number"
+        rows = [(json.loads(t), json.loads(p)) for t, p in database.execute(query, (job,))]
+    methods = [task["method"] for task, _ in rows if task["kind"] == "train_shared"]
+    assert methods == ["supernet", "supernet", "differentiable", "differentiable"]
+    about = rows[3][1]["differentiable"]
+    assert [h["epoch"] for h in about["history"]] == [1, 2]
+    first = rows[4][0]["values"]
+    options = about["probabilities"]["stage1.weight_bits"]
+    assert first["stage1.weight_bits"] == (4, 8, 32)[options.index(max(options))]
+    assert "The learned distribution" in (tmp_path / "nas_runs" / job / "report.html").read_text()

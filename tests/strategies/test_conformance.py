@@ -35,7 +35,9 @@ from nas.strategies import (
     PredictorGuided,
     RandomSearch,
     RegularizedEvolution,
+    Seeded,
     SharedFirst,
+    handed_over,
 )
 from predictors.encoders import one_hot, with_costs
 from predictors.gbdt import GradientBoostedTrees
@@ -84,6 +86,16 @@ def guided(space: SearchSpace, seed: int, refit: int = 1) -> PredictorGuided:
     )
 
 
+def seeded(
+    space: SearchSpace, seed: int, admissible: Callable[[Genotypes], np.ndarray] | None = None
+) -> Seeded:
+    first = RandomSearch(space, seed, admissible=admissible)
+    strategy = Seeded(first, space, 4, seed, Fidelity.TRAINED, admissible)
+    rng = np.random.default_rng(seed)
+    strategy.follow({d.name: rng.dirichlet(np.ones(len(d.options))) for d in space.decisions})
+    return strategy
+
+
 STRATEGIES: dict[str, Maker] = {
     "random": RandomSearch,
     "local-search": lambda space, seed: LocalSearch(space, GOALS, seed, n_initial=4),
@@ -110,6 +122,7 @@ STRATEGIES: dict[str, Maker] = {
         starts=6,
         steps=5,
     ),
+    "seeded": lambda space, seed: seeded(space, seed),
     "finalists": lambda space, seed: Finalists(RandomSearch(space, seed), GOALS, 20, 5),
 }
 
@@ -151,6 +164,43 @@ def test_shared_training_that_keeps_failing_ends_the_search() -> None:
         strategy.tell([running, running.failed("died")])
     with pytest.raises(EvaluationError, match="failed 3 times"):
         strategy.ask(1)
+
+
+def test_two_trainings_of_shared_weights_follow_each_other_and_hand_over_what_they_found() -> None:
+    space = make_space(4)
+    certain = {d.name: np.eye(len(d.options))[0].tolist() for d in space.decisions}
+    inner = Seeded(RandomSearch(space, 3), space, 2, 3, Fidelity.TRAINED)
+    second = SharedFirst(inner, "differentiable", 1, 1, partial(handed_over, inner))
+    strategy = SharedFirst(second, "supernet", epochs=1, piece=1)
+    methods = []
+    for number in range(2):
+        running = Trial(number, strategy.ask(1)[0])
+        assert isinstance(running.task, TrainShared)
+        methods.append(running.task.method)
+        about = {"differentiable": {"probabilities": certain}}
+        strategy.tell([running, running.completed({"epochs": 1.0}, about)])
+    assert methods == ["supernet", "differentiable"]
+    (task,) = strategy.ask(1)
+    assert isinstance(task, Evaluate)
+    assert task.candidate == space.candidate(np.zeros(len(space), dtype=np.int16))
+
+
+def test_the_likeliest_candidates_come_first_then_the_search_that_knows_them() -> None:
+    space = make_space(5)
+    log = simulate(seeded(space, 2), space, 12, workers=1)
+    asked = [t.candidate for t in log if t.state is TrialState.RUNNING and t.candidate]
+    rng = np.random.default_rng(2)
+    shares = {d.name: rng.dirichlet(np.ones(len(d.options))) for d in space.decisions}
+
+    def likelihood(row: Genotypes) -> float:
+        pairs = zip(space.names, row, strict=True)
+        parts = [shares[n][option] if option >= 0 else shares[n].max() for n, option in pairs]
+        return float(np.prod(parts))
+
+    first = [likelihood(space.row(candidate)) for candidate in asked[:4]]
+    assert first == sorted(first, reverse=True)
+    assert first[0] == pytest.approx(max(likelihood(row) for row in space.rows()))
+    assert len(set(asked)) == 12
 
 
 def simulate(
@@ -245,18 +295,27 @@ def test_the_seed_decides(make: Maker) -> None:
     assert runs[0] == runs[1] != runs[2]
 
 
-@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"finalists"}))
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"finalists", "seeded"}))
 def test_inadmissible_rows_are_never_asked(name: str) -> None:
-    space, costs = make_space(5), costs_of(make_space(5))
-
-    def admissible(rows: Genotypes) -> np.ndarray:
-        return np.asarray(costs(rows)["weight_bytes"] <= 150)
-
+    space = make_space(5)
     strategy = STRATEGIES[name](space, 0)
-    strategy._admissible = admissible  # type: ignore[attr-defined]
+    strategy._admissible = partial(light, space)  # type: ignore[attr-defined]
+    check_admissible(strategy, space)
+
+
+def test_inadmissible_rows_are_never_taken_from_a_distribution() -> None:
+    space = make_space(5)
+    check_admissible(seeded(space, 0, partial(light, space)), space)
+
+
+def light(space: SearchSpace, rows: Genotypes) -> np.ndarray:
+    return np.asarray(costs_of(space)(rows)["weight_bytes"] <= 150)
+
+
+def check_admissible(strategy: SearchStrategy, space: SearchSpace) -> None:
     for trial in simulate(strategy, space, 40, workers=2):
         assert trial.candidate is not None
-        assert costs(space.row(trial.candidate)[None])["weight_bytes"][0] <= 150
+        assert light(space, space.row(trial.candidate)[None])[0]
 
 
 def test_finalists_are_the_front_after_the_search_is_done() -> None:
@@ -332,6 +391,7 @@ GOLDEN = {
     "optuna-tpe": ["132d255ec1901128", "86a8c38f0aca2698", "5d64e7758e129a7e"],
     "optuna-nsga2": ["45ac2a8cfc630005", "e55b449b263a5448", "e90fbc7f607828dc"],
     "predictor-guided": ["1000d09e89334bdf", "ab2fc09bfab6e491", "08b9ef44de19e8b2"],
+    "seeded": ["91aeaa3679b88269", "97005652537daea1", "b9cacd7f313dda0e"],
     "finalists": ["edeb1a7ad0e6c717", "dba2c362471351f1", "8e29c5f4d8b6eb57"],
 }
 

@@ -1,0 +1,435 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import searchspaces
+from nas.core import (
+    Candidate,
+    ConflictError,
+    Evaluation,
+    EvaluationError,
+    Evaluator,
+    Fidelity,
+    Goals,
+    InvalidInputError,
+    Report,
+)
+from searchspaces.relaxed import RelaxedCells, cell_space
+from workers.datasets import Dataset, load_dataset
+from workers.differentiable.distribution import Distribution, dropped, temperature_at
+from workers.differentiable.gradients import (
+    Bilevel,
+    amended,
+    first_order,
+    largest_curvature,
+    second_order,
+)
+from workers.differentiable.health import curvature_has_grown, kept_epoch
+from workers.differentiable.resources import Limits
+from workers.differentiable.settings import DifferentiableSettings
+from workers.differentiable.shared import DifferentiableEvaluator, metrics_of, new_trainer
+from workers.differentiable.trainer import DifferentiableTrainer, learning_rate
+
+SPACE = cell_space(3, ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"])
+FEW = DifferentiableSettings(epochs=4, batch_size=64, architecture_rate=0.05)
+FREE = [[True, True, False, False]] * 3
+SMALL = {"n_stages": 1, "widths": [[8, 16]], "depths": [1, 2], "keep": [0.5, 1.0]}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits", limit=400)
+
+
+def quiet(line: str) -> None: ...
+
+
+def trainer(
+    data: Dataset, settings: DifferentiableSettings, limits: Limits | None = None, seed: int = 3
+) -> DifferentiableTrainer:
+    torch.manual_seed(seed)
+    network = RelaxedCells(SPACE, (1, 8, 8), 10, width=4)
+    return DifferentiableTrainer(
+        network, data, settings, seed, limits or Limits(SPACE, convolutions)
+    )
+
+
+def convolutions(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights of a cell's convolutions, in those of a 1x1 one."""
+    return {"weights": np.array([0.0, 0.0, 1.0, 9.0])[rows].sum(axis=1)}
+
+
+def state(trained: DifferentiableTrainer) -> Tensor:
+    parameters = [*trained.network.parameters(), *trained.distribution.parameters()]
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+BOUNDED = Limits.of(SPACE, convolutions, Goals.parse(["weights:min"], ["weights<=5"]))
+SWITCHES = {
+    "plain": FEW,
+    "second": replace(FEW, gradient="second"),
+    "amended": replace(FEW, gradient="amended"),
+    "one-level": replace(FEW, gradient="one-level"),
+    "gumbel": replace(FEW, sampling="gumbel", schedule="exponential", least_temperature=0.1),
+    "straight-through": replace(FEW, sampling="straight-through"),
+    "entropy": replace(FEW, schedule="entropy", least_temperature=0.01, noise_share=0.2),
+    "drop": replace(FEW, gradient="one-level", drop=0.2),
+    "teachers": replace(FEW, teachers=2, teacher_epochs=1),
+    "max weight": replace(FEW, max_weight=True, annealing_order=10.0, warm_up=1),
+    "curvature": replace(FEW, curvature="monitor", entropy_weight=1e-3),
+    "price": replace(FEW, cost_weight=0.1, resources="penalty"),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_training_resumed_from_a_checkpoint_is_training_unbroken(
+    digits: Dataset, tmp_path: Path, switch: str
+) -> None:
+    settings = SWITCHES[switch]
+    whole = trainer(digits, settings, BOUNDED)
+    start = state(whole)
+    whole.train(4, None, quiet)
+    path = tmp_path / "state.safetensors"
+    for until in (2, 4):
+        broken = trainer(digits, settings, BOUNDED)
+        broken.train(until, path, quiet)
+    assert torch.equal(state(broken), state(whole))
+    assert broken.health == whole.health
+    assert len(whole.health) == 4
+    assert not torch.equal(state(whole), start)
+
+
+def test_switches_change_what_is_learned(digits: Dataset) -> None:
+    found = []
+    for name, settings in SWITCHES.items():
+        trained = trainer(digits, replace(settings, epochs=2, warm_up=0), BOUNDED)
+        trained.train(2, None, quiet)
+        found.append((name, state(trained)))
+    same = {(a, b) for i, (a, x) in enumerate(found) for b, y in found[:i] if torch.equal(x, y)}
+    assert not same
+
+
+def test_a_checkpoint_of_another_training_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    trainer(digits, FEW).train(1, path, quiet)
+    with pytest.raises(ConflictError, match="another training"):
+        trainer(digits, replace(FEW, max_weight=True)).train(2, path, quiet)
+    trainer(digits, replace(FEW, candidates=3)).train(1, path, quiet)  # trained alike
+
+
+# -------------------------------------------------------------------- gradients
+
+
+def quadratic() -> tuple[Bilevel, Tensor]:
+    """A toy whose exact hyper-gradient is known, at the training loss's minimum."""
+    torch.manual_seed(1)
+    n, m = 6, 4
+    root = torch.randn(n, n, dtype=torch.double)
+    hessian = 0.1 * root @ root.T + torch.eye(n, dtype=torch.double)
+    coupling = torch.randn(m, n, dtype=torch.double)
+    target = torch.randn(n, dtype=torch.double)
+    logits = torch.randn(m, dtype=torch.double, requires_grad=True)
+    best = -torch.linalg.solve(hessian, coupling.T @ logits.detach())
+    weights = best.clone().requires_grad_()
+
+    def train() -> Tensor:
+        return 0.5 * weights @ hessian @ weights + logits @ coupling @ weights
+
+    def held_out() -> Tensor:
+        return 0.5 * (weights - target).square().sum() + 0.1 * logits.square().sum()
+
+    exact = 0.2 * logits.detach() - coupling @ torch.linalg.solve(hessian, best - target)
+    return Bilevel([weights], [logits], train, held_out), exact
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
+
+
+def test_the_amended_gradient_is_nearer_to_the_exact_one_than_first_order() -> None:
+    problem, exact = quadratic()
+    (first,), (better,) = first_order(problem), amended(problem, 0.1)
+    assert cosine(better, exact) > cosine(first, exact)
+    assert cosine(better - first, exact - first) > 0  # at most 90 degrees apart
+
+
+def test_the_second_order_gradient_is_that_through_one_step() -> None:
+    problem, _ = quadratic()
+    (weights,), (logits,), rate = problem.weights, problem.logits, 0.05
+    before = weights.detach().clone()
+    (found,) = second_order(problem, rate)
+    assert torch.equal(weights, before)
+    (descent,) = torch.autograd.grad(problem.train(), [weights], create_graph=True)
+    with torch.no_grad():
+        kept = weights.clone()
+    moved = kept - rate * descent
+
+    def held_out_at(w: Tensor) -> Tensor:
+        with torch.no_grad():
+            weights.copy_(w)
+        loss = problem.held_out()
+        by_weights, by_logits = torch.autograd.grad(loss, [weights, logits])
+        with torch.no_grad():
+            weights.copy_(kept)
+        through = torch.autograd.grad(moved, [logits], by_weights)[0]
+        return by_logits + through
+
+    torch.testing.assert_close(found, held_out_at(moved.detach()), rtol=1e-4, atol=1e-6)
+
+
+def test_power_iteration_finds_the_full_hessians_eigenvalue(digits: Dataset) -> None:
+    trained = trainer(digits, FEW)
+    trained.train(1, None, quiet)
+    logits = list(trained.distribution.logits)
+    x, y = torch.from_numpy(digits.x_val[:64]), torch.from_numpy(digits.y_val[:64])
+
+    def loss_of(*values: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(trained.network(x, [v.softmax(0) for v in values]), y)
+
+    blocks = torch.autograd.functional.hessian(loss_of, tuple(p.detach() for p in logits))
+    hessian = torch.cat([torch.cat(list(row), dim=1) for row in blocks])
+    eigenvalues = torch.linalg.eigvalsh(hessian)
+    dominant = float(eigenvalues[eigenvalues.abs().argmax()])
+    generator = torch.Generator().manual_seed(0)
+    found = largest_curvature(lambda: loss_of(*logits), logits, generator, 500, 1e-7)
+    assert found == pytest.approx(dominant, rel=0.01)
+
+
+# -------------------------------------------------------------------- mixtures
+
+
+def distribution(seed: int = 0) -> Distribution:
+    found = Distribution([4, 4, 4], FREE, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for logits in found.logits:
+            logits.copy_(torch.randn(4, generator=torch.Generator().manual_seed(seed + 1)))
+    return found
+
+
+def mixed(settings: DifferentiableSettings, temperature: float = 1.0) -> list[Tensor]:
+    found = distribution()
+    draw = found.draw(settings, torch.Generator().manual_seed(5))
+    return found.mix(settings, temperature, draw)
+
+
+def test_straight_through_mixtures_are_one_hot_and_carry_gradients() -> None:
+    for weights in mixed(replace(FEW, sampling="straight-through")):
+        assert sorted(weights.tolist()) == [0, 0, 0, 1]
+        assert weights.requires_grad
+
+
+def test_the_likeliest_option_keeps_weight_one_with_max_w() -> None:
+    plain, scaled = mixed(FEW), mixed(replace(FEW, max_weight=True))
+    for p, w in zip(plain, scaled, strict=True):
+        assert w.max().item() == pytest.approx(1.0)
+        torch.testing.assert_close(w, 1 - p.max() + p)
+
+
+def test_straight_through_draws_options_as_often_as_they_are_likely() -> None:
+    settings, found = replace(FEW, sampling="straight-through"), distribution()
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(4)
+    for _ in range(2000):
+        counts += found.mix(settings, 1.0, found.draw(settings, generator))[0].detach()
+    torch.testing.assert_close(counts / 2000, found.probabilities()[0].detach(), atol=0.04, rtol=0)
+
+
+def test_dropping_spares_one_of_every_group_and_keeps_the_dropped_ones_share() -> None:
+    generator, free = torch.Generator().manual_seed(0), torch.tensor(FREE[0])
+    for _ in range(200):
+        stays = dropped(free, 0.9, generator)
+        assert stays[free].any()
+        assert stays[~free].any()
+    found = distribution()
+    draw = found.draw(replace(FEW, gradient="one-level", drop=0.9), generator)
+    before = [logits.detach().clone() for logits in found.logits]
+    with torch.no_grad():
+        for logits, kept in zip(found.logits, draw.kept, strict=True):
+            logits[kept] += torch.tensor([1.0, -0.5, 0.3, 0.2])[: int(kept.sum())]
+    found.keep_dropped_shares(before, draw)
+    for logits, old, kept in zip(found.logits, before, draw.kept, strict=True):
+        torch.testing.assert_close(logits.softmax(0)[~kept], old.softmax(0)[~kept])
+
+
+def test_schedules_start_and_end_where_they_should() -> None:
+    settings = DifferentiableSettings(
+        sampling="gumbel", schedule="exponential", temperature=10.0, least_temperature=0.1
+    )
+    found = distribution()
+    assert temperature_at(settings, 0.0, found) == pytest.approx(10.0)
+    assert temperature_at(settings, 0.5, found) == pytest.approx(1.0)
+    assert temperature_at(settings, 1.0, found) == pytest.approx(0.1)
+    adaptive = replace(settings, schedule="entropy", temperature=100.0, least_temperature=0.01)
+    for progress in (0.25, 0.5, 0.9):
+        temperature = temperature_at(adaptive, progress, found)
+        assert found.entropy(temperature).item() == pytest.approx(1 - progress, abs=0.01)
+
+
+@pytest.mark.parametrize("order", [1.0, 10.0])
+def test_the_learning_rate_falls_from_the_first_to_the_least(order: float) -> None:
+    settings = DifferentiableSettings(annealing_order=order)
+    rates = [learning_rate(settings, p) for p in np.linspace(0, 1, 50)]
+    assert rates[0] == pytest.approx(settings.learning_rate)
+    assert rates[-1] == pytest.approx(settings.least_rate)
+    assert all(a > b for a, b in pairwise(rates))
+    assert learning_rate(settings, 0.5) < learning_rate(DifferentiableSettings(), 0.5) + 1e-12
+
+
+# -------------------------------------------------------------------- limits
+
+
+def test_projection_keeps_the_expected_cost_within_every_bound(digits: Dataset) -> None:
+    for seed in range(3):
+        limits = Limits.of(SPACE, convolutions, Goals.parse(["accuracy"], ["weights<=4"]))
+        trained = trainer(digits, replace(FEW, resources="projection"), limits, seed)
+        trained.train(4, None, quiet)
+        assert all(h.expected_costs["weights"] <= 4 * 1.01 for h in trained.health)
+        assert all(h.derived_costs["weights"] <= 4 for h in trained.health)
+
+
+def test_a_price_and_a_penalty_make_cheaper_distributions(digits: Dataset) -> None:
+    goals = Goals.parse(["accuracy", "weights:min"], ["weights<=2"])
+    limits = Limits.of(SPACE, convolutions, goals)
+    costs = {}
+    for name, settings in {
+        "free": FEW,
+        "price": replace(FEW, cost_weight=1.0),
+        "penalty": replace(FEW, resources="penalty"),
+    }.items():
+        trained = trainer(digits, settings, limits)
+        trained.train(4, None, quiet)
+        costs[name] = trained.health[-1].expected_costs["weights"]
+    assert costs["price"] < costs["free"]
+    assert costs["penalty"] < costs["free"]
+
+
+def test_limits_know_both_sides_of_a_bound() -> None:
+    limits = Limits.of(SPACE, convolutions, Goals.parse(["a"], ["weights>=2", "weights<=12"]))
+    rows = np.array([[0, 0, 0], [2, 2, 0], [3, 3, 0], [3, 1, 0]], dtype=np.int16)
+    assert limits.met(rows).tolist() == [False, True, False, True]
+
+
+# -------------------------------------------------------------------- health
+
+
+def test_growing_curvature_ends_the_search_and_the_epoch_before_counts() -> None:
+    flat = [None, 1.0] * 8
+    assert not curvature_has_grown(flat)
+    grown = [*flat, None, 3.0, None, 3.0]
+    assert curvature_has_grown(grown)
+    assert kept_epoch(grown) == 12
+    assert kept_epoch(flat) == len(flat)
+    assert not curvature_has_grown([None, 1.0, None, 9.0])  # too early
+
+
+def test_epochs_tell_gap_entropy_and_collapse(digits: Dataset) -> None:
+    trained = trainer(digits, replace(FEW, curvature="monitor"))
+    trained.train(2, None, quiet)
+    health = trained.health[-1]
+    assert health.gap == health.relaxed_accuracy - health.derived_accuracy
+    assert health.entropy == pytest.approx(trained.distribution.entropy().item(), abs=1e-6)
+    assert trained.health[0].curvature is None
+    assert health.curvature is not None
+    assert math.isfinite(health.curvature)
+    assert metrics_of(health)["discretization_gap"] == health.gap
+    assert replace(health, parameter_free_share=0.6).has_collapsed
+    assert not replace(health, parameter_free_share=0.5).has_collapsed
+
+
+# -------------------------------------------------------------------- settings, evaluator
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epoch": 3}, "differentiable"),
+        ({"epochs": 0}, "differentiable.epochs"),
+        ({"gradient": "third"}, "differentiable.gradient"),
+        ({"max_weight": 1}, "differentiable.max_weight"),
+        ({"max_weight": True, "sampling": "straight-through"}, "leaves one option at weight 1"),
+        ({"drop": 0.1, "sampling": "gumbel"}, "dropped already"),
+        ({"noise_share": 0.1, "sampling": "gumbel"}, "noise already"),
+        ({"least_temperature": 0.1}, "with schedule constant"),
+        ({"least_temperature": 3.0, "schedule": "exponential"}, "at most it"),
+        ({"curvature": "stop", "gradient": "one-level"}, "held-out"),
+        ({"warm_up": 50}, "fewer than the 50 epochs"),
+        ({"least_rate": 1.0}, "at most the learning rate"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        DifferentiableSettings.parse(options)
+
+
+class Nothing(Evaluator):
+    """Scores everything alike."""
+
+    def evaluate(
+        self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+    ) -> Evaluation:
+        return Evaluation({"accuracy": 0.5})
+
+
+def evaluator(
+    data: Dataset, folder: Path, settings: DifferentiableSettings = FEW
+) -> DifferentiableEvaluator:
+    family = searchspaces.family("mobilenet", (1, 8, 8), 10, SMALL)
+    goals = Goals.parse(["accuracy", "weight_bytes"])
+    return DifferentiableEvaluator(Nothing(), family, data, goals, settings, 0, folder)
+
+
+def test_a_task_trains_to_its_epochs_and_reports_every_one(digits: Dataset, tmp_path: Path) -> None:
+    shared = evaluator(digits, tmp_path)
+    shared.train_shared("differentiable", 1, quiet)
+    found = evaluator(digits, tmp_path).train_shared("differentiable", 2, quiet)
+    about = found.provenance["differentiable"]
+    assert [h["epoch"] for h in about["history"]] == [1, 2]
+    assert list(about["probabilities"]) == list(shared.family.space.names)
+    assert all(sum(p) == pytest.approx(1, abs=1e-5) for p in about["probabilities"].values())
+    assert found.metrics["epochs"] == 2
+    assert found.metrics["expected_weight_bytes"] > 0
+    lines: list[str] = []
+    again = shared.train_shared("differentiable", 2, lines.append)
+    assert again == found
+    assert lines == []
+
+
+def test_another_method_is_the_inner_evaluators_and_refused_where_it_has_none(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(EvaluationError, match="not supernet"):
+        evaluator(digits, tmp_path).train_shared("supernet", 1, quiet)
+
+
+def test_the_joint_space_learns_to_classify() -> None:
+    family = searchspaces.family("mobilenet", (1, 8, 8), 10, SMALL)
+    goals = Goals.parse(["accuracy"])
+    settings = DifferentiableSettings(epochs=6, learning_rate=0.1, architecture_rate=0.05)
+    trained = new_trainer(family, load_dataset("digits"), goals, settings, 0)
+    trained.train(6, None, quiet)
+    assert trained.health[-1].relaxed_accuracy > 0.5
+    assert trained.health[-1].entropy < trained.health[0].entropy
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_distribution_is_learned_on_a_gpu_and_its_file_serves_the_cpu(tmp_path: Path) -> None:
+    family = searchspaces.family("mobilenet", (1, 8, 8), 10, SMALL)
+    settings = DifferentiableSettings(epochs=2, teachers=1, teacher_epochs=1, curvature="monitor")
+    arguments = (load_dataset("digits"), settings, 0, Limits(family.space, family.costs))
+    path = tmp_path / "state.safetensors"
+    on_gpu = DifferentiableTrainer(family.relaxed(), *arguments, device="cuda")
+    on_gpu.train(1, path, quiet)
+    on_gpu.train(2, path, quiet)
+    on_cpu = DifferentiableTrainer(family.relaxed(), *arguments)
+    on_cpu.load(path)
+    assert on_cpu.health == on_gpu.health
+    assert len(on_cpu.health) == 2

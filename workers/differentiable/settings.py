@@ -1,0 +1,179 @@
+"""What a user may set of differentiable search: one trainer, switches that stand alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from nas.core import InvalidInputError, UnknownNameError
+
+CHOICES = {
+    "gradient": ("first", "second", "amended", "one-level"),
+    "sampling": ("softmax", "gumbel", "straight-through"),
+    "schedule": ("constant", "exponential", "entropy"),
+    "curvature": ("off", "monitor", "stop"),
+    "resources": ("none", "penalty", "projection"),
+}
+
+
+@dataclass(frozen=True)
+class DifferentiableSettings:
+    """How a relaxed network and the distribution over its candidates are trained.
+
+    Attributes:
+        epochs: passes over the images.
+        batch_size: of both kinds of step.
+        learning_rate: of the weights at first, SGD with momentum 0.9 (DARTS: 0.025).
+        least_rate: of the weights at the end (DARTS: 0.001).
+        annealing_order: 1 is a cosine; the larger, the earlier the rate falls (sharpDARTS: 10).
+        weight_decay: of the weights (DARTS: 3e-4).
+        max_gradient: norm at which the weights' gradient is clipped (DARTS: 5).
+        architecture_rate: of the distribution's logits, Adam (DARTS: 3e-4).
+        architecture_decay: of the logits (DARTS: 1e-3).
+        warm_up: epochs in which only the weights learn (QuantNAS: 9 of 20).
+        gradient: of the held-out loss by the logits. `first` leaves out how the weights would
+            follow; `second` looks one step ahead (DARTS, equation 7); `amended` adds a term that
+            replaces the inverse Hessian of the exact one (Bi et al. 2019, equation 6);
+            `one-level` takes the training loss of all images (DropNAS).
+        amended_rate: step of the amended term (published: 0.1).
+        sampling: of mixtures: `softmax` of all options, `gumbel` noise on the logits, or
+            `straight-through`: one option, gradients as if it were the mixture (GDAS).
+        temperature: by which logits are divided at first.
+        least_temperature: at the end; 1 with schedule `constant` is plain DARTS.
+        schedule: `exponential` falls evenly on a logarithmic scale; `entropy` falls as far as makes
+            the distribution's entropy fall evenly to 0.
+        noise_share: of the logits that get normal noise in a step (sparse-noisy softmax).
+        drop: DropNAS' r, the probability that a whole group of options is dropped (3e-5); 0 is off.
+        max_weight: Max-W of sharpDARTS: the likeliest option keeps weight 1.
+        teachers: earlier states that vote on soft labels (SD-DARTS: 3); 0 is off.
+        teacher_epochs: between two teachers.
+        teacher_weight: of their loss.
+        entropy_weight: of the distribution's mean entropy in the loss (QuantNAS: 1e-3).
+        resources: what limits on costs do: a `penalty` on the expected excess, or `projection`
+            onto distributions whose expected costs keep them (RC-DARTS).
+        penalty_weight: of the relative excess, with `penalty`.
+        cost_weight: of the logarithms of the expected costs that are objectives (QuantNAS' hardware
+            penalty; a tenth makes halving a cost worth 0.07 of cross-entropy).
+        curvature: of the held-out loss by the logits: `monitor` measures it every second epoch,
+            `stop` ends where its average over 5 has grown 1.3-fold within 4 (R-DARTS).
+        quantization_noise: weights get noise as wide as a step instead of being rounded (QuantNAS).
+        candidates: that the learned distribution proposes before the job's strategy goes on.
+    """
+
+    epochs: int = 50
+    batch_size: int = 64
+    learning_rate: float = 0.025
+    least_rate: float = 0.001
+    annealing_order: float = 1.0
+    weight_decay: float = 3e-4
+    max_gradient: float = 5.0
+    architecture_rate: float = 3e-4
+    architecture_decay: float = 1e-3
+    warm_up: int = 0
+    gradient: Literal["first", "second", "amended", "one-level"] = "first"
+    amended_rate: float = 0.1
+    sampling: Literal["softmax", "gumbel", "straight-through"] = "softmax"
+    temperature: float = 1.0
+    least_temperature: float = 1.0
+    schedule: Literal["constant", "exponential", "entropy"] = "constant"
+    noise_share: float = 0.0
+    drop: float = 0.0
+    max_weight: bool = False
+    teachers: int = 0
+    teacher_epochs: int = 5
+    teacher_weight: float = 1.0
+    entropy_weight: float = 0.0
+    resources: Literal["none", "penalty", "projection"] = "none"
+    penalty_weight: float = 1.0
+    cost_weight: float = 0.0
+    curvature: Literal["off", "monitor", "stop"] = "off"
+    quantization_noise: bool = False
+    candidates: int = 10
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UnknownNameError(f"{FIELD}.{name}", getattr(self, name), known)
+        counts = {
+            "epochs": 1,
+            "batch_size": 2,
+            "warm_up": 0,
+            "teachers": 0,
+            "teacher_epochs": 1,
+            "candidates": 1,
+        }
+        for name, least in counts.items():
+            self._require(name, least, 1_000_000)
+        for name in ("noise_share", "drop"):
+            self._require(name, 0.0, 1.0)
+        for name in ("learning_rate", "max_gradient", "architecture_rate", "amended_rate"):
+            self._require(name, 1e-9, 1e6)
+        for name in ("temperature", "least_temperature"):
+            self._require(name, 1e-3, 1e3)
+        self._require("annealing_order", 1.0, 1e6)
+        at_least_0 = ("least_rate", "weight_decay", "architecture_decay", "teacher_weight")
+        for name in (*at_least_0, "entropy_weight", "penalty_weight", "cost_weight"):
+            self._require(name, 0.0, 1e6)
+        self._refuse_nonsense()
+
+    @classmethod
+    def parse(cls, options: Mapping[str, object]) -> DifferentiableSettings:
+        """Read settings from JSON.
+
+        Raises:
+            InvalidInputError: a setting that does not exist, a value it cannot have, or settings
+                that make no sense together.
+        """
+        known = {f.name: type(f.default) for f in fields(cls)}
+        for name, value in options.items():
+            if name not in known:
+                raise UnknownNameError(FIELD, name, known)
+            kinds = (int, float) if known[name] is float else (known[name],)
+            if not isinstance(value, kinds) or isinstance(value, bool) != (known[name] is bool):
+                raise InvalidInputError(f"{FIELD}.{name}", value, f"a {known[name].__name__}")
+        return cls(**options)  # type: ignore[arg-type]
+
+    @property
+    def is_one_level(self) -> bool:
+        """Whether weights and distribution learn from the same images."""
+        return self.gradient == "one-level"
+
+    def _require(self, name: str, least: float, most: float) -> None:
+        value = getattr(self, name)
+        if not least <= value <= most:
+            raise InvalidInputError(f"{FIELD}.{name}", value, f"from {least:g} to {most:g}")
+
+    def _refuse_nonsense(self) -> None:
+        one_hot = self.sampling == "straight-through"
+        reasons = {
+            "warm_up": (self.warm_up >= self.epochs, f"fewer than the {self.epochs} epochs"),
+            "least_rate": (self.least_rate > self.learning_rate, "at most the learning rate"),
+            "max_weight": (
+                self.max_weight and one_hot,
+                "false with straight-through sampling, which leaves one option at weight 1",
+            ),
+            "drop": (
+                self.drop > 0 and self.sampling != "softmax",
+                "0 unless sampling is softmax: drawn options are dropped already",
+            ),
+            "noise_share": (
+                self.noise_share > 0 and self.sampling != "softmax",
+                "0 unless sampling is softmax: Gumbel noise is noise already",
+            ),
+            "least_temperature": (
+                (self.least_temperature != self.temperature and self.schedule == "constant")
+                or self.least_temperature > self.temperature,
+                "the temperature with schedule constant, else at most it",
+            ),
+            "curvature": (
+                self.curvature == "stop" and self.is_one_level,
+                "off or monitor with the one-level gradient: R-DARTS looks at held-out images",
+            ),
+        }  # fmt: skip
+        for name, (nonsense, expected) in reasons.items():
+            if nonsense:
+                raise InvalidInputError(f"{FIELD}.{name}", getattr(self, name), expected)
+
+
+FIELD = "differentiable"
