@@ -105,7 +105,7 @@ def estimate_differentiable_seconds(
     torch.set_num_threads(1)
     size = min(len(data.x_train) // 2, settings.batch_size)
     few = replace(data, x_train=data.x_train[: 2 * size], y_train=data.y_train[: 2 * size])
-    short = replace(settings, epochs=3, warm_up=0, batch_size=size)
+    short = replace(settings, epochs=3, warm_up=0.0, batch_size=size)
     trainer = new_trainer(family, few, goals, short, 0)
     trainer.train(1, report=_silent)  # the first step warms up
     started = time.perf_counter()

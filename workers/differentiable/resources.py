@@ -80,7 +80,7 @@ class Limits:
         logits = list(distribution.logits)
         for step in range(MAX_PROJECTIONS):
             loss = self.excess(distribution, temperature, rng)
-            if float(loss) <= 0:
+            if loss.item() <= 0:
                 return step
             gradients = torch.autograd.grad(loss, logits)
             norm = float(torch.stack([g.norm() for g in gradients]).norm())

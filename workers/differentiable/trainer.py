@@ -233,7 +233,7 @@ class DifferentiableTrainer:
             temperature = self._temperature(progress)
             for group in self._of_weights.param_groups:
                 group["lr"] = learning_rate(settings, progress)
-            if epoch >= settings.warm_up:
+            if epoch >= settings.warm_up * settings.epochs:
                 self._step_logits(index, held_out, temperature, generator, rng)
             losses.append(self._step_weights(index, temperature, generator))
         if settings.teachers and (epoch + 1) % settings.teacher_epochs == 0:
