@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from nas.core import Decision, SearchSpace
+from nas.core import Decision, SearchSpace, UnknownNameError
+from searchspaces.layers import Sparsity
 from searchspaces.relaxed._base import Mix, RelaxedNetwork, batch_norm
 
 NOISE = 1.0
@@ -23,12 +25,25 @@ class _Operation:
     has_weights: bool
 
 
-def _conv(kernel: int) -> Callable[[int], nn.Module]:
+def _conv(kernel: int, sparsity: Sparsity | None = None) -> Callable[[int], nn.Module]:
     def make(width: int) -> nn.Module:
-        conv = nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False)
+        conv = _SparseConv(width, kernel, sparsity)
         return nn.Sequential(nn.ReLU(), conv, batch_norm(width))
 
     return make
+
+
+class _SparseConv(nn.Conv2d):
+    """A convolution of which only the largest weights count, where there is a pattern of zeros."""
+
+    def __init__(self, width: int, kernel: int, sparsity: Sparsity | None) -> None:
+        super().__init__(width, width, kernel, padding=kernel // 2, bias=False)
+        self.sparsity = sparsity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        weight = self.weight if self.sparsity is None else self.sparsity.apply(self.weight)
+        return F.conv2d(x, weight, padding=self.padding)
 
 
 def _separable(width: int) -> nn.Module:
@@ -60,25 +75,51 @@ def _noise(width: int) -> nn.Module:
     return _Noise()
 
 
+KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+"""Sizes of the convolutions that may be sparse."""
+
 OPERATIONS: Mapping[str, _Operation] = {
     "none": _Operation(None, has_weights=False),
     "skip_connect": _Operation(_skip, has_weights=False),
-    "nor_conv_1x1": _Operation(_conv(1), has_weights=True),
-    "nor_conv_3x3": _Operation(_conv(3), has_weights=True),
+    **{name: _Operation(_conv(kernel), has_weights=True) for name, kernel in KERNELS.items()},
     "sep_conv_3x3": _Operation(_separable, has_weights=True),
     "avg_pool_3x3": _Operation(_average, has_weights=False),
     "noise": _Operation(_noise, has_weights=False),
 }
 
 
+def operation(name: str) -> _Operation:
+    """The operation of that name; `nor_conv_3x3/0.95` has that pattern of zeros (DASS).
+
+    The architecture's gradient then sees the masked convolution, in every step.
+
+    Raises:
+        UnknownNameError: no such operation, or none that can be sparse.
+        InvalidInputError: a pattern of zeros that cannot be.
+    """
+    plain, slash, sparsity = name.partition("/")
+    if plain not in OPERATIONS or (slash and plain not in KERNELS):
+        raise UnknownNameError("operation", name, [*OPERATIONS, *(f"{k}/0.95" for k in KERNELS)])
+    if slash:
+        return _Operation(_conv(KERNELS[plain], Sparsity.parse(sparsity)), has_weights=True)
+    return OPERATIONS[plain]
+
+
 def cell_space(n_nodes: int, operations: Sequence[str], n_cells: int | None = None) -> SearchSpace:
     """One operation for every edge `i>j` between `n_nodes` nodes, of one cell that all repeat.
 
+    Operations are those of `OPERATIONS`; convolutions may be sparse, `nor_conv_3x3/0.95`.
     With `n_cells`, every cell has decisions of its own, `cell1.0>1` …: unshared cells (D-DARTS).
+
+    Raises:
+        UnknownNameError: no such operation.
+        InvalidInputError: a pattern of zeros that cannot be.
     """
     edges = [f"{i}>{j}" for j in range(1, n_nodes) for i in range(j)]
     cells = [""] if n_cells is None else [f"cell{c}." for c in range(1, n_cells + 1)]
     names = [cell + edge for cell in cells for edge in edges]
+    for name in operations:
+        operation(name)
     return SearchSpace(tuple(Decision(n, tuple(operations), ordered=False) for n in names))
 
 
@@ -87,7 +128,7 @@ class MixedEdge(nn.Module):
 
     def __init__(self, operations: Sequence[str], width: int) -> None:
         super().__init__()
-        makers = [OPERATIONS[name].make for name in operations]
+        makers = [operation(name).make for name in operations]
         self.operations = nn.ModuleList(
             nn.Identity() if make is None else make(width) for make in makers
         )
@@ -200,5 +241,5 @@ class RelaxedCells(RelaxedNetwork):
     def parameter_free(self) -> list[list[bool]]:
         """By edge and operation, whether it is one without weights."""
         return [
-            [not OPERATIONS[str(o)].has_weights for o in d.options] for d in self.space.decisions
+            [not operation(str(o)).has_weights for o in d.options] for d in self.space.decisions
         ]

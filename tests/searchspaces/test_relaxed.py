@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import searchspaces
-from nas.core import Genotypes, SearchSpace
+from nas.core import Genotypes, InvalidInputError, SearchSpace
 from searchspaces.layers import ConvUnit, LinearUnit
 from searchspaces.network import Bottleneck, MobileNet, Stage
 from searchspaces.relaxed import RelaxedCells, cell_space
@@ -156,6 +156,28 @@ def test_operations_of_weight_zero_are_not_computed() -> None:
     conv = list(OPERATIONS).index("nor_conv_3x3")
     network(torch.randn(2, 1, 8, 8), one_hot(CELLS, np.array([conv] * 3, dtype=np.int16)))
     assert not ran
+
+
+def test_sparse_convolutions_compute_with_their_largest_weights_only() -> None:
+    torch.manual_seed(0)
+    space = cell_space(2, ["none", "nor_conv_3x3/0.9"])
+    network = RelaxedCells(space, (1, 8, 8), 4, width=8)
+    x, mix = torch.randn(4, 1, 8, 8), one_hot(space, np.array([1], dtype=np.int16))
+    sparse = network(x, mix)
+    with torch.no_grad():
+        for module in network.modules():
+            if getattr(module, "sparsity", None) is not None:
+                assert isinstance(module, nn.Conv2d)
+                mask = module.sparsity.mask(module.weight)  # type: ignore[union-attr, operator]
+                assert mask.mean() == pytest.approx(0.1, abs=0.01)
+                module.weight.mul_(mask)
+    torch.testing.assert_close(network(x, mix), sparse)
+
+
+@pytest.mark.parametrize("name", ["conv", "skip_connect/0.5", "nor_conv_3x3/dense:2"])
+def test_unknown_operations_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInputError, match=name.split("/")[-1]):
+        cell_space(3, ["none", name])
 
 
 def test_unshared_cells_have_decisions_of_their_own() -> None:
