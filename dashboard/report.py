@@ -115,7 +115,7 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
     if learned:
         parts += ["<h2>The learned distribution</h2>", _alarm(learned[-1])]
         history = learned[-1].provenance[DIFFERENTIABLE]["history"]
-        drawn = health_figures(history, [*metrics, "bit_ops"])
+        drawn = health_figures(history, list(dict.fromkeys([*metrics, "bit_ops"])))
         parts.append(_side_by_side("health", drawn, figures))
     parts.append("<h2>How well the predictor knows the space</h2>")
     if content.predictions:
