@@ -3,7 +3,7 @@
     .venv/bin/python tests/benchmarks/supernet.py --seeds 5 --candidates 40
 
 The space is small networks on digits, 2 to 32 bits. The truth is the mean validation accuracy of
-three stand-alone trainings (pruned, fake quantization in the loop). Every recipe gets the same
+two stand-alone trainings (pruned, fake quantization in the loop). Every recipe gets the same
 number of sub-network updates; Kendall's tau is over the same candidates.
 """
 
@@ -34,7 +34,7 @@ from workers.training import TrainingSettings, accuracy, train
 SPACE = {
     "n_stages": 2,
     "depths": [1, 2],
-    "widths": [[4, 8, 12], [4, 8, 16]],
+    "widths": [[4, 8, 12], [8, 12, 16]],
     "expansions": [1, 2, 3],
     "keep": [0.25, 0.5, 1.0],
     "weight_bits": [2, 3, 4, 8, 32],
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=40)
-    parser.add_argument("--truths", type=int, default=3)
+    parser.add_argument("--truths", type=int, default=2)
     args = parser.parse_args()
     candidates = drawn(args.candidates)
     with ProcessPoolExecutor(2) as pool:
@@ -118,9 +118,7 @@ def drawn(n: int) -> list[Candidate]:
 def alone(candidate: Candidate, seed: int) -> float:
     """Validation accuracy of a stand-alone training."""
     family, data = problem()
-    settings = EvaluationSettings(
-        epochs=30, finetune_epochs=15, qat_epochs=30, n_runs=30, seed=seed
-    )
+    settings = EvaluationSettings(epochs=20, finetune_epochs=4, qat_epochs=24, n_runs=30, seed=seed)
     with TemporaryDirectory() as folder:
         evaluator = CandidateEvaluator(family, data, Path(folder), settings)
         found = evaluator.evaluate(candidate, Fidelity.TRAINED, lambda _: None)

@@ -19,6 +19,7 @@ from nas.benchmarks.runs import BenchmarkSpec, Contest, Run
 from nas.benchmarks.statistics import curves, interval, summaries
 from nas.cli import app
 from nas.core import Decision, InvalidInputError, SearchSpace, UnknownNameError
+from predictors.validation import kendall_tau
 from searchspaces.tabular import read_table, write_table
 from workers.executors import mapping
 
@@ -245,6 +246,37 @@ def test_the_micro_benchmark_is_a_table_like_any_other(tmp_path: Path) -> None:
     assert (restored.columns["accuracy"] == table.columns["accuracy"]).all()
     kept = (tmp_path / "micro.jsonl").read_text()
     assert kept.startswith(cut + "\n") and kept.endswith("\n") and len(kept.splitlines()) == 5
+
+
+MICRO = Path(__file__).parents[1] / "data" / "micro_digits.npz"
+
+
+def test_the_whole_micro_benchmark_tells_strategies_apart() -> None:
+    """Networks that were really trained; see `tests/data/README.md`."""
+    table = read_table(MICRO)
+    assert len(table.genotypes) == Build().space.size == 320
+    spec = BenchmarkSpec(
+        space=f"table:{MICRO}",
+        objectives=("accuracy", "weight_bytes:min"),
+        strategies=("predictor-guided", "nsga2", "optuna-tpe", "random"),
+        seeds=5,
+        budget=60,
+    )
+    contest = spec.check(MICRO.parent)
+    volumes = {
+        name: np.mean([contest.run(name, seed).trace[-1] for seed in range(5)])
+        for name in spec.strategies
+    }
+    random = volumes.pop("random")
+    assert all(volume > random + 0.01 for volume in volumes.values()), (random, volumes)
+
+
+def test_more_epochs_tell_more_of_the_whole_training() -> None:
+    columns = read_table(MICRO).columns
+    taus = [kendall_tau(columns[f"accuracy_{n}_epochs"], columns["accuracy"]) for n in (1, 3)]
+    assert 0.2 < taus[0] < taus[1]
+    between = kendall_tau(columns["accuracy_seed0"], columns["accuracy_seed1"])
+    assert between > 0.5
 
 
 def test_a_log_keeps_whole_lines_of_its_own_digest(tmp_path: Path) -> None:
