@@ -35,7 +35,7 @@ from nas.strategies import (
 from predictors.encoders import one_hot
 from predictors.learners import learner
 from predictors.narrowing import harmful_flags
-from predictors.registry import DEFAULT, surrogate
+from predictors.registry import default, surrogate
 from predictors.warm_start import WarmStarted
 from workers.datasets import Dataset, load_dataset
 from workers.differentiable.settings import DifferentiableSettings
@@ -218,7 +218,7 @@ class Problem:
             admissible=self.admissible,
             costs=self.family.costs,
             learner=self._learner,
-            default_predictor=DEFAULT,
+            default_predictor=default(len(self.spec.goals.objectives)),
             one_hot=partial(one_hot, self.family.space),
             surrogate=partial(surrogate, self.spec.seed % 2**31),
             narrow=partial(harmful_flags, self.family.space, self.spec.seed % 2**31),

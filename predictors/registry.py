@@ -16,7 +16,10 @@ from predictors.warping import WarpedTargets
 Factory = Callable[[int], Predictor]
 
 DEFAULT = "gaussian-process-warped"
-"""The predictor of searches that name none: the best from few rows (`nas benchmark`)."""
+"""The predictor of searches for one metric that name none: ranks best from few rows."""
+
+DEFAULT_FOR_SEVERAL = "gaussian-process"
+"""The same for trade-offs: what a candidate adds to a front depends on values, not on ranks."""
 
 CANDIDATES = ("gaussian-process-warped", "gaussian-process", "gbdt-ranking", "gbdt", "forest")
 """What `automatic` chooses from, the default first."""
@@ -31,6 +34,11 @@ def predictor(name: str, seed: int) -> Predictor:
     if name not in PREDICTORS:
         raise UnknownNameError("predictor", name, PREDICTORS)
     return PREDICTORS[name](seed)
+
+
+def default(n_objectives: int) -> str:
+    """The predictor of a search that names none (`nas benchmark` compares them)."""
+    return DEFAULT if n_objectives == 1 else DEFAULT_FOR_SEVERAL
 
 
 def surrogate(seed: int) -> DifferentiablePredictor:

@@ -33,7 +33,7 @@ from nas.strategies import STRATEGIES, SearchContext, make_strategy
 from predictors.encoders import one_hot
 from predictors.learners import learner
 from predictors.narrowing import harmful_flags
-from predictors.registry import DEFAULT, surrogate
+from predictors.registry import default, surrogate
 from searchspaces.tabular import TabularBenchmark, tabular_benchmark
 
 BEST = "best"
@@ -194,7 +194,7 @@ class Contest:
             admissible=None if self._whole else self.table.known,
             costs=self.table.costs,
             learner=partial(learner_of, self.table, seed),
-            default_predictor=DEFAULT,
+            default_predictor=default(len(self.goals.objectives)),
             one_hot=partial(one_hot, self.table.space),
             surrogate=partial(surrogate, seed),
             narrow=partial(harmful_flags, self.table.space, seed),
