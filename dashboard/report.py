@@ -21,6 +21,7 @@ from dashboard.figures import (
 )
 from dashboard.page import place, render_page
 from nas.core import Goals, Trial, TrialState, front_of
+from nas.core.trial import DIFFERENTIABLE
 
 TEXT_COLUMNS = (
     "candidate",
@@ -32,9 +33,6 @@ TEXT_COLUMNS = (
     "option",
     "harms",
 )
-DIFFERENTIABLE = "differentiable"
-"""Where a training task says what the distribution over candidates was, epoch by epoch."""
-
 TOO_FEW = '<p class="note">Too few completed trials to tell (10 are needed).</p>'
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64], float]
 ALSO_SHOWN = (
@@ -146,7 +144,7 @@ def _alarm(trial: Trial) -> str:
         share = trial.metrics["parameter_free_share"]
         return (
             f'<p class="alarm">Collapsed: {share:.0%} of the derived candidate\'s operations have '
-            "no weights. Try straight-through sampling, or to stop by curvature.</p>"
+            "no weights. Try more epochs, a longer warm-up, or to stop by curvature.</p>"
         )
     return '<p class="note">Learned by gradients before the first candidate was tried.</p>'
 

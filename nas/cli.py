@@ -71,7 +71,7 @@ SupernetOption = Annotated[
 ]
 DifferentiableOption = Annotated[
     list[str] | None,
-    typer.Option(help='Learn a distribution first, for example "epochs=30". Repeatable.'),
+    typer.Option(help='Learn a distribution first, for example "epochs=60". Repeatable.'),
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 

@@ -22,6 +22,7 @@ from nas.core import (
     SearchStrategy,
     UnknownNameError,
 )
+from nas.core.trial import DIFFERENTIABLE
 from nas.spec import JobSpec
 from nas.strategies import (
     STRATEGIES,
@@ -39,7 +40,6 @@ from predictors.registry import default, surrogate
 from predictors.warm_start import WarmStarted
 from workers.datasets import Dataset, load_dataset
 from workers.differentiable.settings import DifferentiableSettings
-from workers.differentiable.shared import METHOD as DIFFERENTIABLE
 from workers.differentiable.shared import DifferentiableEvaluator
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import LATENCY_METRICS, SupernetEvaluator
@@ -82,8 +82,9 @@ class Problem:
             spec.space.name, dataset.input_shape, dataset.n_classes, spec.space.options
         )
         problem = cls(spec, dataset, family)
-        _ = problem.supernet_settings, problem.differentiable_settings
+        _ = problem.supernet_settings
         problem._check_metrics()
+        problem._check_resources()
         problem.strategy()
         return problem
 
@@ -236,6 +237,15 @@ class Problem:
         seed = self.spec.seed % 2**31
         plain = learner(name, seed, self.family.space, self.family.costs)
         return replace(plain, predictor=partial(WarmStarted, plain.predictor, seed))
+
+    def _check_resources(self) -> None:
+        settings = self.differentiable_settings
+        if settings is None or settings.resources == "none" or self.admissible is not None:
+            return
+        names = ", ".join(self.cost_names)
+        raise InvalidInputError(
+            "differentiable.resources", settings.resources, f"none, or a constraint on {names}"
+        )
 
     def _check_metrics(self) -> None:
         known = (*MEASURED, *self.cost_names)

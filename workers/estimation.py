@@ -104,7 +104,13 @@ def estimate_differentiable_seconds(
     """Worker seconds of learning a distribution, from an epoch of one batch of each kind."""
     torch.set_num_threads(1)
     size = min(len(data.x_train) // 2, settings.batch_size)
-    few = replace(data, x_train=data.x_train[: 2 * size], y_train=data.y_train[: 2 * size])
+    few = replace(
+        data,
+        x_train=data.x_train[: 2 * size],
+        y_train=data.y_train[: 2 * size],
+        x_val=data.x_val[:size],  # examined once an epoch, not once a step
+        y_val=data.y_val[:size],
+    )
     short = replace(settings, epochs=3, warm_up=0.0, batch_size=size)
     trainer = new_trainer(family, few, goals, short, 0)
     trainer.train(1, report=_silent)  # the first step warms up

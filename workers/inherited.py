@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +20,7 @@ from nas.core import (
     SharedTrainer,
 )
 from searchspaces import ModelFamily, Supernet
-from workers.checkpoints import read_about
+from workers.checkpoints import alone_with, read_about
 from workers.datasets import Dataset
 from workers.deployment import export_onnx
 from workers.evaluation import COMPUTED, CandidateEvaluator
@@ -74,7 +71,7 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
         torch.set_num_threads(1)
         inner = self.trained
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self.checkpoint.with_suffix(".lock")):
+        with alone_with(self.checkpoint):
             found = epochs_of(self.checkpoint)
             if found < epochs:
                 arguments = (inner.family, inner.dataset, self.settings, inner.settings.seed)
@@ -184,11 +181,3 @@ def epochs_of(checkpoint: Path) -> int:
     if not checkpoint.is_file():
         return 0
     return int(read_about(checkpoint)["epoch"])
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process of this machine trains the same supernet."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from nas.core import InvalidInputError, UnknownNameError
 from searchspaces import Importance
 from workers.distillation import Distillation
-
-CHOICES = {
-    "distillation": ("none", "kl", "alpha"),
-    "teacher": ("largest", "previous"),
-    "importance": ("l1", "norm", "taylor"),
-    "paths": ("uniform", "importance"),
-    "images": ("uniform", "importance"),
-}
+from workers.settings import Settings
 
 
 @dataclass(frozen=True)
-class SupernetSettings:
+class SupernetSettings(Settings):
     """How shared weights are trained. Each switch stands alone.
 
     Defaults train one uniform candidate a step: on digits (5 seeds, equal work) that gave the
@@ -57,6 +48,8 @@ class SupernetSettings:
         n_workers: processes that share every batch; more than one are tasks on Ray.
     """
 
+    owner = "supernet"
+
     epochs: int = 200
     batch_size: int = 64
     learning_rate: float = 5e-3
@@ -77,37 +70,9 @@ class SupernetSettings:
     n_workers: int = 1
 
     def __post_init__(self) -> None:
-        shares = ("label_share", "max_dropout", "float_share")
-        counts = {"epochs": 1, "batch_size": 2, "n_random": 0, "n_workers": 1}
-        for name, least in counts.items():
-            _require(name, getattr(self, name), least, 1_000_000)
-        for name in shares:
-            _require(name, getattr(self, name), 0.0, 1.0)
-        for name in ("weight_decay", "kurtosis_weight", "skewness_weight"):
-            _require(name, getattr(self, name), 0.0, 1e6)
-        for name in ("learning_rate", "max_gradient"):
-            _require(name, getattr(self, name), 1e-9, 1e6)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UnknownNameError(f"supernet.{name}", getattr(self, name), known)
-
-    @classmethod
-    def parse(cls, options: Mapping[str, object]) -> SupernetSettings:
-        """Read settings from JSON.
-
-        Raises:
-            InvalidInputError: a setting that does not exist, or a value it cannot have.
-        """
-        known = {f.name: type(f.default) for f in fields(cls)}
-        for name, value in options.items():
-            if name not in known:
-                raise UnknownNameError("supernet", name, known)
-            kinds = (int, float) if known[name] is float else (known[name],)
-            if not isinstance(value, kinds) or isinstance(value, bool) != (known[name] is bool):
-                raise InvalidInputError(f"supernet.{name}", value, f"a {known[name].__name__}")
-        return cls(**options)  # type: ignore[arg-type]
-
-
-def _require(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInputError(f"supernet.{name}", value, f"from {least:g} to {most:g}")
+        for name, least in {"epochs": 1, "batch_size": 2, "n_random": 0, "n_workers": 1}.items():
+            self._require([name], least, 1_000_000)
+        self._require(["label_share", "max_dropout", "float_share"], 0.0, 1.0)
+        self._require(["weight_decay", "kurtosis_weight", "skewness_weight"], 0.0, 1e6)
+        self._require(["learning_rate", "max_gradient"], 1e-9, 1e6)
+        self._require_words()

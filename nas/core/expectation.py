@@ -14,9 +14,7 @@ Probabilities = Sequence[NDArray[np.float64]]
 """One vector `(options,)` per decision; decisions are drawn independently of each other."""
 
 
-def drawn_rows(
-    space: SearchSpace, probabilities: Probabilities, n: int, rng: np.random.Generator
-) -> Genotypes:
+def drawn_rows(probabilities: Probabilities, n: int, rng: np.random.Generator) -> Genotypes:
     """`(n, d)` option indices drawn decision by decision, before inactive ones are dropped."""
     columns = [rng.choice(len(p), n, p=p / p.sum()) for p in probabilities]
     return np.stack(columns, axis=1).astype(np.int16)
@@ -44,7 +42,7 @@ def expected(
         rng: of the draws.
         n: candidates drawn.
     """
-    drawn = drawn_rows(space, probabilities, n, rng)
+    drawn = drawn_rows(probabilities, n, rng)
     variants = []
     for i, p in enumerate(probabilities):
         for option in range(len(p)):

@@ -58,6 +58,10 @@ class TrainShared:
     epochs: int
 
 
+DIFFERENTIABLE = "differentiable"
+"""The method that learns a distribution over candidates; its trials' provenance of this name holds
+`probabilities` by decision and the `history` of epochs."""
+
 Task = Evaluate | TrainShared
 
 

@@ -18,6 +18,7 @@ from nas.core import (
     Trial,
 )
 from nas.core.expectation import drawn_rows
+from nas.core.trial import DIFFERENTIABLE
 from nas.strategies._history import Admissible, History
 
 N_DRAWN = 4096
@@ -60,7 +61,7 @@ class Seeded(SearchStrategy):
     def follow(self, probabilities: Mapping[str, Sequence[float]]) -> None:
         """Take a distribution: by decision, probabilities of its options."""
         columns: list[NDArray[np.float64]] = [np.array(probabilities[n]) for n in self._space.names]
-        raw = drawn_rows(self._space, columns, N_DRAWN, np.random.default_rng((self._seed, 11)))
+        raw = drawn_rows(columns, N_DRAWN, np.random.default_rng((self._seed, 11)))
         top = np.array([[p.argmax() for p in columns]], dtype=np.int16)
         raw = np.concatenate([top, raw])
         logs = np.zeros(len(raw))
@@ -76,7 +77,9 @@ class Seeded(SearchStrategy):
         """At most `n` next tasks; [] where nothing is left to try."""
         history = self._history
         left = min(self._n_candidates - history.n_started, n)
-        rows = self._likeliest[history.unseen(self._likeliest)][: max(left, 0)]
+        if left <= 0:
+            return self._search.ask(n)
+        rows = self._likeliest[history.unseen(self._likeliest)][:left]
         if not len(rows):
             return self._search.ask(n)
         return [Evaluate(self._space.candidate(row), self._fidelity) for row in rows]
@@ -98,6 +101,6 @@ class Seeded(SearchStrategy):
 
 def handed_over(seeded: Seeded, trial: Trial) -> None:
     """Give the distribution that a finished training reports to `seeded`."""
-    found: Mapping[str, Any] = trial.provenance.get("differentiable", {})
+    found: Mapping[str, Any] = trial.provenance.get(DIFFERENTIABLE, {})
     if "probabilities" in found:
         seeded.follow(found["probabilities"])

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from nas.core import InvalidInputError, UnknownNameError
-
-CHOICES = {
-    "gradient": ("first", "second", "amended", "one-level"),
-    "sampling": ("softmax", "gumbel", "straight-through"),
-    "schedule": ("constant", "exponential", "entropy"),
-    "curvature": ("off", "monitor", "stop"),
-    "resources": ("none", "penalty", "projection"),
-}
+from nas.core import InvalidInputError
+from workers.settings import Settings
 
 
 @dataclass(frozen=True)
-class DifferentiableSettings:
+class DifferentiableSettings(Settings):
     """How a relaxed network and the distribution over its candidates are trained.
 
-    Defaults suit small data: half of the epochs train the weights alone, on one uniformly drawn
-    option a step; then logits learn at a high rate. On MNIST, plain DARTS of as few steps chose
-    operations without weights (`tests/benchmarks/differentiable.py`). DARTS is `warm_up=0,
-    sampling="softmax", architecture_rate=3e-4, learning_rate=0.025, epochs=50`.
+    Defaults are meant for small data: half of the epochs train the weights alone, on one uniformly
+    drawn option a step; then logits learn at a high rate. Without that first half, operations
+    without weights win before the others have learned. DARTS is `warm_up=0, sampling="softmax",
+    architecture_rate=3e-4, learning_rate=0.025, epochs=50, cost_weight=0`;
+    `tests/benchmarks/differentiable.py` compares.
 
     Attributes:
         epochs: passes over the images.
@@ -66,6 +59,8 @@ class DifferentiableSettings:
         candidates: that the learned distribution proposes before the job's strategy goes on.
     """
 
+    owner = "differentiable"
+
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.05
@@ -97,56 +92,24 @@ class DifferentiableSettings:
     candidates: int = 10
 
     def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UnknownNameError(f"{FIELD}.{name}", getattr(self, name), known)
-        counts = {
-            "epochs": 1,
-            "batch_size": 2,
-            "teachers": 0,
-            "teacher_epochs": 1,
-            "candidates": 1,
-        }
-        for name, least in counts.items():
-            self._require(name, least, 1_000_000)
-        for name in ("noise_share", "drop", "warm_up"):
-            self._require(name, 0.0, 1.0)
-        for name in ("learning_rate", "max_gradient", "architecture_rate", "amended_rate"):
-            self._require(name, 1e-9, 1e6)
-        for name in ("temperature", "least_temperature"):
-            self._require(name, 1e-3, 1e3)
-        self._require("annealing_order", 1.0, 1e6)
-        at_least_0 = ("least_rate", "weight_decay", "architecture_decay", "teacher_weight")
-        for name in (*at_least_0, "entropy_weight", "penalty_weight", "cost_weight"):
-            self._require(name, 0.0, 1e6)
+        self._require(["teachers"], 0, 1_000_000)
+        self._require(["epochs", "teacher_epochs", "candidates"], 1, 1_000_000)
+        self._require(["batch_size"], 2, 1_000_000)
+        self._require(["noise_share", "drop", "warm_up"], 0.0, 1.0)
+        rates = ["learning_rate", "architecture_rate", "amended_rate"]
+        self._require([*rates, "max_gradient"], 1e-9, 1e6)
+        self._require(["temperature", "least_temperature"], 1e-3, 1e3)
+        self._require(["annealing_order"], 1.0, 1e6)
+        decays = ["least_rate", "weight_decay", "architecture_decay"]
+        weights = ["teacher_weight", "entropy_weight", "penalty_weight", "cost_weight"]
+        self._require([*decays, *weights], 0.0, 1e6)
+        self._require_words()
         self._refuse_nonsense()
-
-    @classmethod
-    def parse(cls, options: Mapping[str, object]) -> DifferentiableSettings:
-        """Read settings from JSON.
-
-        Raises:
-            InvalidInputError: a setting that does not exist, a value it cannot have, or settings
-                that make no sense together.
-        """
-        known = {f.name: type(f.default) for f in fields(cls)}
-        for name, value in options.items():
-            if name not in known:
-                raise UnknownNameError(FIELD, name, known)
-            kinds = (int, float) if known[name] is float else (known[name],)
-            if not isinstance(value, kinds) or isinstance(value, bool) != (known[name] is bool):
-                raise InvalidInputError(f"{FIELD}.{name}", value, f"a {known[name].__name__}")
-        return cls(**options)  # type: ignore[arg-type]
 
     @property
     def is_one_level(self) -> bool:
         """Whether weights and distribution learn from the same images."""
         return self.gradient == "one-level"
-
-    def _require(self, name: str, least: float, most: float) -> None:
-        value = getattr(self, name)
-        if not least <= value <= most:
-            raise InvalidInputError(f"{FIELD}.{name}", value, f"from {least:g} to {most:g}")
 
     def _refuse_nonsense(self) -> None:
         one_hot = self.sampling == "straight-through"
@@ -177,7 +140,4 @@ class DifferentiableSettings:
         }  # fmt: skip
         for name, (nonsense, expected) in reasons.items():
             if nonsense:
-                raise InvalidInputError(f"{FIELD}.{name}", getattr(self, name), expected)
-
-
-FIELD = "differentiable"
+                raise InvalidInputError(f"{self.owner}.{name}", getattr(self, name), expected)

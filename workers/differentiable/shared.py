@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from nas.core import (
     Report,
     SharedTrainer,
 )
+from nas.core.trial import DIFFERENTIABLE
 from searchspaces import ModelFamily
+from workers.checkpoints import alone_with
 from workers.datasets import Dataset
 from workers.differentiable.health import Health
 from workers.differentiable.resources import Limits
 from workers.differentiable.settings import DifferentiableSettings
 from workers.differentiable.trainer import DifferentiableTrainer
-
-METHOD = "differentiable"
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,18 @@ class DifferentiableEvaluator(Evaluator, SharedTrainer):
         Raises:
             EvaluationError: another method, which the inner evaluator does not know either.
         """
-        if method != METHOD:
+        if method != DIFFERENTIABLE:
             if isinstance(self.inner, SharedTrainer):
                 return self.inner.train_shared(method, epochs, report)
-            raise EvaluationError(f"this job trains shared weights by {METHOD}, not {method}")
+            raise EvaluationError(
+                f"this job trains shared weights by {DIFFERENTIABLE}, not {method}"
+            )
         torch.set_num_threads(1)
         self.folder.mkdir(parents=True, exist_ok=True)
         trainer = new_trainer(self.family, self.dataset, self.goals, self.settings, self.seed)
-        with (self.folder / "differentiable.lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            trainer.train(epochs, self.folder / "differentiable.safetensors", report)
+        checkpoint = self.folder / f"{DIFFERENTIABLE}.safetensors"
+        with alone_with(checkpoint):
+            trainer.train(epochs, checkpoint, report)
         found = trainer.result()
         if found.has_collapsed:
             report(f"collapsed: {found.parameter_free_share:.0%} of operations have no weights")
@@ -79,7 +80,7 @@ class DifferentiableEvaluator(Evaluator, SharedTrainer):
             "stopped": trainer.stopped,
             "history": [asdict(health) for health in trainer.health],
         }
-        return Evaluation({"epochs": float(epochs), **metrics_of(found)}, {METHOD: about})
+        return Evaluation({"epochs": float(epochs), **metrics_of(found)}, {DIFFERENTIABLE: about})
 
     def evaluate(
         self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0

@@ -151,7 +151,7 @@ class DifferentiableTrainer:
         row = space.canonical(likeliest)
         if not self._limits.met(row)[0]:
             rng = np.random.default_rng((self._seed, self.epoch, 3))
-            raw = drawn_rows(space, found, N_TRIED, rng)
+            raw = drawn_rows(found, N_TRIED, rng)
             rows = space.canonical(raw)
             met = self._limits.met(rows)
             logs = sum(np.log(p + 1e-12)[raw[:, i]] for i, p in enumerate(found))
