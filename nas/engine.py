@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 
-from nas.core import Event, Executor, SearchStrategy, Trial, TrialState, TrialStore
+from nas.core import Event, Executor, SearchStrategy, Trial, TrialQuery, TrialState, TrialStore
 
 Listener = Callable[[Event], None]
 
@@ -23,6 +24,7 @@ class Engine:
         store: of this job.
         listen: called with every event, stored ones first.
         poll_seconds: longest wait for a result before the loop turns once more.
+        check: called once per turn; whatever it raises ends the run.
     """
 
     def __init__(
@@ -32,12 +34,14 @@ class Engine:
         store: TrialStore,
         listen: Listener | None = None,
         poll_seconds: float = 1.0,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self._strategy = strategy
         self._executor = executor
         self._store = store
         self._listen = listen
         self._poll_seconds = poll_seconds
+        self._check = check
         self._running: set[int] = set()
         self._orphans: deque[Trial] = deque()
         self._last_sequence = 0
@@ -50,9 +54,13 @@ class Engine:
         """
         self._replay()
         while True:
-            self._fill()
+            if self._check is not None:
+                self._check()
+            finished = self._fill()
             if not self._running:
-                return
+                if finished:
+                    return
+                time.sleep(self._poll_seconds)  # not one worker now
             for trial in self._executor.poll(self._poll_seconds):
                 self._store.finish(trial)
                 self._running.discard(trial.number)
@@ -61,21 +69,24 @@ class Engine:
     def _replay(self) -> None:
         """Tell the stored log; what was started and not finished is to be run again."""
         self._follow()
-        unfinished = [t for t in self._store.trials() if t.state is TrialState.RUNNING]
-        self._orphans.extend(unfinished)
+        self._orphans.extend(self._store.page(TrialQuery(states=(TrialState.RUNNING,))))
 
-    def _fill(self) -> None:
-        """Submit orphans, then new trials, while the executor has room."""
+    def _fill(self) -> bool:
+        """Submit orphans, then new trials, while the executor has room.
+
+        Returns whether the strategy had nothing to ask, rather than the executor no room.
+        """
         while self._executor.capacity() > 0:
             if self._orphans:
                 self._submit(self._orphans.popleft())
                 continue
             tasks = self._strategy.ask(1)
             if not tasks:
-                return
+                return True
             trial = self._store.create(tasks[0])
             self._follow()
             self._submit(trial)
+        return False
 
     def _submit(self, trial: Trial) -> None:
         self._executor.submit(trial)

@@ -3,6 +3,7 @@
 Needs numpy and moocore only, so that an edge device, a notebook and the server can all import it.
 """
 
+from nas.core.account import Role, Token
 from nas.core.candidate import Candidate, Genotypes, Value
 from nas.core.cell import Cell
 from nas.core.decision import Condition, Decision
@@ -25,7 +26,6 @@ from nas.core.interfaces import (
     Evaluation,
     Evaluator,
     Executor,
-    JobStore,
     LatencyQuantiles,
     Learner,
     Prediction,
@@ -36,11 +36,11 @@ from nas.core.interfaces import (
     SearchStrategy,
     SharedTrainer,
     TransferPredictor,
-    TrialStore,
 )
-from nas.core.job import Job, JobState
+from nas.core.job import Job, JobQuery, JobState, Lease
 from nas.core.pareto import Front, front_of, hypervolume, non_dominated, reference_point
 from nas.core.space import SearchSpace
+from nas.core.stores import AccountStore, JobStore, TrialStore
 from nas.core.trial import (
     Evaluate,
     Event,
@@ -49,10 +49,12 @@ from nas.core.trial import (
     Task,
     TrainShared,
     Trial,
+    TrialQuery,
     TrialState,
 )
 
 __all__ = [
+    "AccountStore",
     "Candidate",
     "Cell",
     "Condition",
@@ -76,10 +78,12 @@ __all__ = [
     "InfeasibleError",
     "InvalidInputError",
     "Job",
+    "JobQuery",
     "JobState",
     "JobStore",
     "LatencyQuantiles",
     "Learner",
+    "Lease",
     "NasError",
     "NotFoundError",
     "Objective",
@@ -89,14 +93,17 @@ __all__ = [
     "Profiler",
     "Relation",
     "Report",
+    "Role",
     "SearchSpace",
     "SearchStrategy",
     "SharedTrainer",
     "StoreError",
     "Task",
+    "Token",
     "TrainShared",
     "TransferPredictor",
     "Trial",
+    "TrialQuery",
     "TrialState",
     "TrialStore",
     "UnknownNameError",

@@ -1,4 +1,7 @@
-"""The seams: everything an extension may implement. Model families are in `searchspaces`."""
+"""The seams: everything an extension may implement.
+
+Stores are in `nas.core.stores`, model families in `searchspaces`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.candidate import Candidate, Genotypes
-from nas.core.job import Job, JobState
-from nas.core.trial import Event, Fidelity, Task, Trial
+from nas.core.trial import Fidelity, Task, Trial
 
 CostTable = Mapping[str, NDArray[np.float64]]
 """`(n,)` column per closed-form cost (`macs`, `weight_bytes`, …), one entry a candidate."""
@@ -179,6 +181,13 @@ class Executor(ABC):
         """How many more trials may be submitted now."""
 
     @abstractmethod
+    def limit(self, n: int | None) -> None:
+        """From now on run at most `n` trials at once; None for as many as were there at first.
+
+        What runs already goes on; with 0 nothing new is started.
+        """
+
+    @abstractmethod
     def submit(self, trial: Trial) -> None:
         """Start a running trial."""
 
@@ -245,69 +254,4 @@ class Profiler(ABC):
 
         Raises:
             EvaluationError: the device's runtime cannot load or run it.
-        """
-
-
-class TrialStore(ABC):
-    """The append-only event log of one job, and its trials. Safe for concurrent writers.
-
-    What is returned is a copy: changing it does not change the store.
-    """
-
-    @abstractmethod
-    def create(self, task: Task) -> Trial:
-        """Store a new running trial with the next number, and its started event."""
-
-    @abstractmethod
-    def finish(self, trial: Trial) -> None:
-        """Store a completed or failed trial, and its finished event, in one transaction.
-
-        Raises:
-            ConflictError: that trial is finished already, or `trial` is still running.
-            NotFoundError: that trial was never created.
-        """
-
-    @abstractmethod
-    def events(self, after: int = 0) -> Sequence[Event]:
-        """The log past sequence number `after`, in order."""
-
-    @abstractmethod
-    def trials(self) -> Sequence[Trial]:
-        """Every trial as it stands now, by number."""
-
-
-class JobStore(ABC):
-    """All jobs, and the trial store of each."""
-
-    @abstractmethod
-    def create_job(self, name: str, spec: Mapping[str, Any]) -> Job:
-        """Store a new job in state created, with a new id."""
-
-    @abstractmethod
-    def job(self, job_id: str) -> Job:
-        """One job; `job_id` may be shortened to a prefix that fits only one.
-
-        Raises:
-            NotFoundError: none fits.
-            InvalidInputError: several fit.
-        """
-
-    @abstractmethod
-    def jobs(self) -> Sequence[Job]:
-        """Every job, newest first."""
-
-    @abstractmethod
-    def set_state(self, job_id: str, state: JobState, message: str = "") -> Job:
-        """Move a job to `state`.
-
-        Raises:
-            NotFoundError: no such job.
-        """
-
-    @abstractmethod
-    def trial_store(self, job_id: str) -> TrialStore:
-        """The trials of one job.
-
-        Raises:
-            NotFoundError: no such job.
         """

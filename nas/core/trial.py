@@ -208,3 +208,31 @@ class Event:
     kind: EventKind
     trial: Trial
     at: float
+
+
+@dataclass(frozen=True)
+class TrialQuery:
+    """Which trials of a job to list; all by default, by number.
+
+    Attributes:
+        states: in one of these; () for any.
+        fidelities: evaluations at one of these; () for any task.
+        candidate_key: evaluations of this candidate; None for any task.
+        after: number of the last trial of the page before.
+        newest_first: by falling number.
+        limit: at most so many.
+
+    Raises:
+        InvalidInputError: a limit below 1.
+    """
+
+    states: tuple[TrialState, ...] = ()
+    fidelities: tuple[Fidelity, ...] = ()
+    candidate_key: str | None = None
+    after: int | None = None
+    newest_first: bool = False
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise InvalidInputError("limit", self.limit, "at least 1")

@@ -7,6 +7,7 @@ import pytest
 
 from nas.core import (
     Candidate,
+    ConflictError,
     Decision,
     Evaluation,
     EvaluationError,
@@ -118,6 +119,8 @@ class Shuffled(Executor):
     def capacity(self) -> int:
         return 4 - len(self.running)
 
+    def limit(self, n: int | None) -> None: ...
+
     def submit(self, trial: Trial) -> None:
         self.running.append(trial)
         self.most = max(self.most, len(self.running))
@@ -151,3 +154,35 @@ def test_an_exhausted_space_ends_the_search() -> None:
     Engine(RandomSearch(small, 0), LocalExecutor(Scored()), log).run()
     assert sorted(keys(log)) == sorted({*keys(log)})
     assert len(keys(log)) == 3
+
+
+def test_a_check_that_raises_ends_the_run_between_two_turns() -> None:
+    log, seen = new_log(), []
+
+    def check() -> None:
+        seen.append(log.last_sequence())
+        if len(seen) == 6:
+            raise ConflictError("enough")
+
+    with pytest.raises(ConflictError, match="enough"):
+        Engine(strategy(), LocalExecutor(Scored()), log, check=check).run()
+    assert seen == [0, 2, 4, 6, 8, 10]
+    assert log.counts()[TrialState.RUNNING] == 0
+    Engine(strategy(), LocalExecutor(Scored()), log).run()
+    whole = new_log()
+    Engine(strategy(), LocalExecutor(Scored()), whole).run()
+    assert keys(log) == keys(whole)
+
+
+def test_without_a_worker_a_search_waits_and_is_not_finished() -> None:
+    log, executor, turns = new_log(), LocalExecutor(Scored()), []
+    executor.limit(0)
+
+    def check() -> None:
+        turns.append(len(log.trials()))
+        if len(turns) == 3:
+            executor.limit(None)
+
+    Engine(strategy(), executor, log, poll_seconds=0.01, check=check).run()
+    assert turns[:4] == [0, 0, 0, 1]
+    assert len(log.trials()) == 30

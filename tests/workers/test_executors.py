@@ -114,6 +114,19 @@ def test_a_cancelled_trial_does_not_come_back_and_closing_twice_is_fine(make: Ma
     executor.close()
 
 
+def test_a_limit_holds_from_now_on_and_is_lifted_again(make: Maker) -> None:
+    with make(evaluator(lambda n: {"accuracy": 0.5})) as executor:
+        most = executor.capacity()
+        for n, left in ((0, 0), (1, 1), (100, most), (0, 0), (None, most)):
+            executor.limit(n)
+            assert executor.capacity() == left
+        executor.submit(trial(0))
+        executor.limit(0)
+        assert executor.capacity() == 0
+        assert [t.number for t in finish(executor, 1)] == [0]
+        assert executor.capacity() == 0
+
+
 def test_a_worker_killed_once_is_retried(ray_cluster: None, tmp_path: Path) -> None:
     from workers.executors.ray import RayExecutor
 

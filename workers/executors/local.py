@@ -14,10 +14,15 @@ class LocalExecutor(Executor):
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._waiting: Trial | None = None
+        self._most = 1
 
     def capacity(self) -> int:
-        """1 while nothing is submitted."""
-        return 0 if self._waiting else 1
+        """1 while nothing is submitted, unless the limit is 0."""
+        return 0 if self._waiting else self._most
+
+    def limit(self, n: int | None) -> None:
+        """At most one trial at once anyway; none with 0."""
+        self._most = 0 if n == 0 else 1
 
     def submit(self, trial: Trial) -> None:
         """Keep the trial until the next `poll`."""

@@ -59,6 +59,7 @@ def cluster(
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         settings |= {
+            "address": "local",  # not one that `ray start` left on this machine
             "num_cpus": n_cpus or usable_cpus(),
             "include_dashboard": dashboard,
             "object_store_memory": OBJECT_STORE_BYTES,
@@ -124,6 +125,7 @@ class RayExecutor(Executor):
                     f"CPUs for {fidelity}", wanted, f"at most {largest:g}, the largest machine has"
                 )
         self._n_workers = n_workers or max(1, int(sum(machines)))
+        self._most = self._n_workers
         self._job_name = job_name
         self._max_retries = max_retries
         self._evaluator = ray.put(evaluator)
@@ -132,7 +134,11 @@ class RayExecutor(Executor):
 
     def capacity(self) -> int:
         """Workers without a trial."""
-        return self._n_workers - len(self._running)
+        return max(0, self._most - len(self._running))
+
+    def limit(self, n: int | None) -> None:
+        """At most `n` trials at once from now on, and never more than there are workers."""
+        self._most = self._n_workers if n is None else min(n, self._n_workers)
 
     def submit(self, trial: Trial) -> None:
         """Start the trial's task."""

@@ -1,5 +1,5 @@
 """Jobs and trials in SQLite or PostgreSQL."""
 
-from nas.stores.sql.store import SqlStore
+from nas.stores.sql.jobs import SqlStore
 
 __all__ = ["SqlStore"]

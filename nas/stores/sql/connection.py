@@ -16,6 +16,14 @@ from nas.core import InvalidInputError, StoreError
 
 BUSY_SECONDS = 30
 READS = "nas_reads"
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 40_000,
+}
+"""How long a PostgreSQL server that has vanished is waited for: at most 40 s, not hours."""
 
 
 def connect(url: str) -> Engine:
@@ -35,7 +43,9 @@ def connect(url: str) -> Engine:
             )
             _tune_sqlite(engine)
             return engine
-        return create_engine(parsed, json_serializer=_dumps, pool_pre_ping=True)
+        return create_engine(
+            parsed, json_serializer=_dumps, pool_pre_ping=True, connect_args=PATIENCE
+        )
     except (ArgumentError, NoSuchModuleError, ImportError, OSError) as error:
         raise InvalidInputError("store", url, f"{expected} ({error})") from None
 
@@ -72,6 +82,7 @@ def _tune_sqlite(engine: Engine) -> None:
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("lower", 1, str.lower, deterministic=True)  # beyond ASCII
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -27,8 +27,21 @@ class JobRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text)
     created_at: Mapped[float]
+    owner: Mapped[str] = mapped_column(String(200), server_default="")
+    key: Mapped[str | None] = mapped_column(String(200))
+    priority: Mapped[int] = mapped_column(server_default="0")
+    wanted: Mapped[str | None] = mapped_column(String(16))
+    workers: Mapped[int | None]
+    driver: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[float | None]
+    fence: Mapped[int] = mapped_column(server_default="0")
 
-    __table_args__ = (Index("ix_jobs_created_at", "created_at"),)
+    __table_args__ = (
+        Index("ix_jobs_newest", "created_at", "job_id"),
+        Index("ix_jobs_state_newest", "state", "created_at", "job_id"),
+        Index("ix_jobs_owner_newest", "owner", "created_at", "job_id"),
+        Index("ux_jobs_owner_key", "owner", "key", unique=True),
+    )
 
 
 class TrialRow(Base):
@@ -49,7 +62,8 @@ class TrialRow(Base):
     seconds: Mapped[float]
 
     __table_args__ = (
-        Index("ix_trials_job_state", "job_id", "state"),
+        Index("ix_trials_state", "job_id", "state", "number"),
+        Index("ix_trials_fidelity", "job_id", "fidelity", "number"),
         Index("ix_trials_candidate", "job_id", "candidate_key", "fidelity"),
     )
 
@@ -64,3 +78,18 @@ class EventRow(Base):
     trial_number: Mapped[int]
     kind: Mapped[str] = mapped_column(String(16))
     at: Mapped[float]
+
+
+class TokenRow(Base):
+    """One token; of its secret only the SHA-256 is here."""
+
+    __tablename__ = "tokens"
+
+    token_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    owner: Mapped[str] = mapped_column(String(200))
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
