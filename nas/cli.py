@@ -16,7 +16,7 @@ from rich.text import Text
 from nas import console, forecast, jobs
 from nas.benchmarks.command import benchmark
 from nas.benchmarks.micro import micro_benchmark
-from nas.core import InvalidInputError, Job, NasError
+from nas.core import InvalidInputError, Job, JobState, NasError, TrialQuery, TrialState
 from nas.front import Front
 from nas.options import parsed, parsed_if_given
 from nas.problem import Problem
@@ -234,11 +234,10 @@ def show(
     """Show one job: its specification, state and trial counts."""
     workspace = _existing(home, store)
     found = workspace.store.job(job)
-    trials = workspace.store.trial_store(found.job_id).trials()
-    counts: dict[str, int] = {}
-    for trial in trials:
-        counts[trial.state] = counts.get(trial.state, 0) + 1
-    errors = {t.number: t.error for t in trials if t.error}
+    log = workspace.store.trial_store(found.job_id)
+    counts = {state.value: n for state, n in log.counts().items() if n}
+    failed = log.page(TrialQuery(states=(TrialState.FAILED,)))
+    errors = {trial.number: trial.error for trial in failed}
     body = {**_job_json(found), "trials": counts, "errors": errors}
     _show(body, as_json)
 
@@ -340,6 +339,7 @@ class _Runner:
         for line in known.said():
             err.print(f"reuses  {line}", markup=False)
         home = os.path.relpath(workspace.home)
+        again = f"nas resume {job.job_id} --home {home}" + (f" --store {store}" if store else "")
         try:
             with console.progress(problem.spec) as listen:
                 found = jobs.run(
@@ -351,21 +351,26 @@ class _Runner:
                     self._address,
                     listen,
                     known,
+                    _say,
                 )
         except KeyboardInterrupt:
-            again = f"nas resume {job.job_id} --home {home}" + (
-                f" --store {store}" if store else ""
-            )
-            err.print(f"stopped; go on with: {again}", soft_wrap=True, markup=False)
+            _say(f"stopped; go on with: {again}")
             raise
+        job = workspace.store.job(job.job_id)
+        if job.state is JobState.PAUSED:
+            _say(f"paused; go on with: {again}")
         path = workspace.folder(job) / "report.html"
-        write_report(workspace, workspace.store.job(job.job_id), path, problem, known)
+        write_report(workspace, job, path, problem, known)
         _show(
             [m.card() for m in found] if self._as_json else console.front_table(found),
             self._as_json,
         )
         err.print(f"report  {os.path.relpath(path)}", soft_wrap=True, markup=False)
         return found
+
+
+def _say(line: str) -> None:
+    err.print(line, soft_wrap=True, markup=False)
 
 
 def _job_json(job: Job) -> dict[str, Any]:

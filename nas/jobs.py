@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,16 @@ from typing import Literal
 
 from nas.core import (
     ConflictError,
+    Evaluator,
+    Event,
     Executor,
     InvalidInputError,
     Job,
     JobState,
     JobStore,
+    Report,
 )
+from nas.driver import driving
 from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
 from nas.front import Front
@@ -97,21 +100,28 @@ def run(
     address: str | None = None,
     listen: Listener | None = None,
     known: Reuse | None = None,
+    say: Report | None = None,
 ) -> Front:
     """Run a job to its end, or go on where it was left; returns its front.
 
+    Ends early, with the front so far, when the job is paused or cancelled meanwhile. When the
+    database goes away it is waited for; trials that ran are then run again.
+
     Args:
         workspace: where the job is.
-        job: new, interrupted, failed, or left running by a process that died.
+        job: neither completed nor cancelled, nor driven by a process that is alive.
         problem: what the job's specification means.
         executor: `ray` for a cluster, `local` for this process.
         n_workers: trials at once on Ray; None for one per CPU.
         address: of a Ray cluster; None starts a small one here.
         listen: called with every event, stored ones first.
         known: what `reuse` found for the job; None looks now.
+        say: is told when the database is waited for.
 
     Raises:
-        ConflictError: completed already, or running in another process.
+        ConflictError: completed or cancelled already, running in another process, or taken by one
+            that could not know that this one is alive; then nothing more is stored.
+        StoreError: the database was away for too long.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the job can be resumed.
     """
     _require_unfinished(job)
@@ -119,27 +129,31 @@ def run(
         raise InvalidInputError("workers", n_workers, "at least 1")
     _require_ray(problem, executor)
     store = workspace.store
-    with _only_driver(workspace.folder(job)), _recorded(store, job), _terminable():
-        evaluator = problem.evaluator(workspace.folder(job), workspace.home / "supernets")
-        with contextlib.ExitStack() as stack:
-            runner: Executor
-            if executor == "local":
-                from workers.executors.local import LocalExecutor
+    folder = workspace.folder(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    heard = _Heard(listen)
+    with driving(store, job.job_id, say) as driver, _terminable():
+        evaluator = problem.evaluator(folder, workspace.home / "supernets")
+        trials = store.trial_store(job.job_id, driver.lease)
+        with _executors(executor, evaluator, f"{job.name} {job.job_id}", n_workers, address) as new:
 
-                runner = LocalExecutor(evaluator)
-            else:
-                from workers.executors.ray import RayExecutor, cluster
+            def attempt() -> None:
+                nonlocal known
+                if known is None:
+                    known = reuse(store, job, problem)
+                strategy = problem.strategy()
+                strategy.learn_from(known.lessons)
+                for scores in known.scores.values():
+                    strategy.recall(scores)
+                with new() as runner:
 
-                stack.enter_context(cluster(address, n_workers))
-                runner = RayExecutor(evaluator, f"{job.name} {job.job_id}", n_workers)
-            stack.enter_context(runner)
-            strategy = problem.strategy()
-            if known is None:
-                known = reuse(store, job, problem)
-            strategy.learn_from(known.lessons)
-            for scores in known.scores.values():
-                strategy.recall(scores)
-            Engine(strategy, runner, store.trial_store(job.job_id), listen).run()
+                    def check() -> None:
+                        driver.check()
+                        runner.limit(driver.workers)
+
+                    Engine(strategy, runner, trials, heard, check=check).run()
+
+            driver.through_outages(attempt, lambda: heard.last)
     return workspace.front(store.job(job.job_id))
 
 
@@ -148,10 +162,12 @@ def resumable(workspace: Workspace, job_id: str) -> Job:
 
     Raises:
         NotFoundError: no such job.
-        ConflictError: it is completed.
+        ConflictError: it is completed or cancelled.
     """
     job = workspace.store.job(job_id)
     _require_unfinished(job)
+    if job.wanted is JobState.PAUSED and not job.is_driven(time.time()):
+        return workspace.store.ask_for(job.job_id, None)
     return job
 
 
@@ -162,35 +178,38 @@ def _require_ray(problem: Problem, executor: ExecutorName) -> None:
 
 
 def _require_unfinished(job: Job) -> None:
-    if job.state is JobState.COMPLETED:
-        raise ConflictError(f"job {job.job_id} is completed; there is nothing to resume")
+    if job.state.is_final:
+        raise ConflictError(f"job {job.job_id} is {job.state}; there is nothing to resume")
+
+
+class _Heard:
+    """Passes on every event once, though each attempt of a run tells them from the first."""
+
+    def __init__(self, listen: Listener | None) -> None:
+        self.last = 0
+        self._listen = listen
+
+    def __call__(self, event: Event) -> None:
+        if event.sequence > self.last:
+            self.last = event.sequence
+            if self._listen is not None:
+                self._listen(event)
 
 
 @contextmanager
-def _recorded(store: JobStore, job: Job) -> Iterator[None]:
-    """Keep the job's state true to what happens in the block."""
-    store.set_state(job.job_id, JobState.RUNNING)
-    try:
-        yield
-    except KeyboardInterrupt:
-        store.set_state(job.job_id, JobState.INTERRUPTED, "stopped by the user; resume goes on")
-        raise
-    except BaseException as error:
-        store.set_state(job.job_id, JobState.FAILED, f"{type(error).__name__}: {error}")
-        raise
-    store.set_state(job.job_id, JobState.COMPLETED)
+def _executors(
+    name: ExecutorName, evaluator: Evaluator, label: str, n_workers: int | None, address: str | None
+) -> Iterator[Callable[[], Executor]]:
+    """What makes executors, one after the other, while the block runs."""
+    if name == "local":
+        from workers.executors.local import LocalExecutor
 
+        yield lambda: LocalExecutor(evaluator)
+        return
+    from workers.executors.ray import RayExecutor, cluster
 
-@contextmanager
-def _only_driver(folder: Path) -> Iterator[None]:
-    """Hold the job's lock file, so that no two processes on this machine drive one job."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "driver.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConflictError(f"job {folder.name} is running in another process") from None
-        yield
+    with cluster(address, n_workers):
+        yield lambda: RayExecutor(evaluator, label, n_workers)
 
 
 @contextmanager
