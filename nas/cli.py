@@ -150,7 +150,7 @@ def resume(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a job that was stopped, failed, or whose process died."""
+    """Go on with a job that was stopped or paused, failed, or whose process died."""
     _Runner(executor, workers, address, as_json).resume(job, home, store)
 
 

@@ -312,6 +312,53 @@ def test_a_job_is_paused_or_cancelled_in_the_middle(
     assert workspace.store.job(job.job_id).state is JobState.COMPLETED
 
 
+def test_workers_given_meanwhile_are_used(tmp_path: Path, problem: Problem) -> None:
+    workspace = jobs.Workspace(tmp_path, MemoryStore())
+    job = jobs.submit(workspace, problem)
+    workspace.store.give_workers(job.job_id, 0)
+    giving = threading.Timer(0.3, lambda: workspace.store.give_workers(job.job_id, None))
+    started: list[float] = []
+    giving.start()
+    begun = time.monotonic()
+    jobs.run(workspace, job, problem, "local", listen=lambda _: started.append(time.monotonic()))
+    assert started[0] - begun > 0.3
+    assert len(started) == 12
+
+
+@pytest.mark.slow
+def test_cancelling_stops_what_runs_on_ray_and_frees_its_cpus(
+    tmp_path: Path, problem: Problem, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+) -> None:
+    import ray
+
+    class Endless(Evaluator):
+        """Shipped by value."""
+
+        def evaluate(
+            self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+        ) -> Evaluation:
+            time.sleep(600)
+            return Evaluation({})
+
+    monkeypatch.setattr(Problem, "evaluator", lambda *_: Endless())
+    workspace = jobs.Workspace(tmp_path, MemoryStore())
+    job = jobs.submit(workspace, problem)
+    log = workspace.store.trial_store(job.job_id)
+
+    def cancel() -> None:
+        until(lambda: log.counts()[TrialState.RUNNING] == 2)
+        until(lambda: ray.available_resources().get("CPU", 0) == 0)
+        workspace.store.ask_for(job.job_id, JobState.CANCELLED)
+
+    cancelling = threading.Thread(target=cancel)
+    cancelling.start()
+    front = jobs.run(workspace, job, problem, "ray", 2)
+    cancelling.join()
+    assert {trial.error for trial in front.trials} == {"cancelled"}
+    assert workspace.store.job(job.job_id).state is JobState.CANCELLED
+    until(lambda: ray.available_resources().get("CPU", 0) == 2)
+
+
 def test_a_wish_to_pause_that_outlived_its_driver_is_forgotten_on_resume(
     tmp_path: Path,
 ) -> None:

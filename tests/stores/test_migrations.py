@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def test_what_an_earlier_version_stored_is_kept_and_goes_on(empty_url: str, revi
     assert [event.sequence for event in log.events()] == [1, 2]
     assert log.counts()[TrialState.COMPLETED] == 1
     assert not store.accounts().has_tokens()
+
+
+def test_of_several_who_open_a_new_database_at_once_one_builds_it(empty_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(open_store, [empty_url] * 4))
+    job = stores[0].create_job("x", {})
+    assert all(store.job(job.job_id) == job for store in stores)
 
 
 def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:

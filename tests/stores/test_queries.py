@@ -25,6 +25,7 @@ from nas.core import (
     Trial,
     TrialQuery,
     TrialState,
+    TrialStore,
 )
 from nas.stores import open_store
 
@@ -126,15 +127,8 @@ def test_job_pages_cover_each_job_once_while_others_come(
     assert len(store.jobs(JobQuery(owner=owner))) >= n
 
 
-def grown(store: JobStore, kinds: list[int]) -> list[Trial]:
-    """Trials of a new job, one a kind; `kind % 3` is the state, `kind % 4` the task."""
-    log = store.trial_store(store.create_job("x", {}).job_id)
-    for kind in kinds:
-        add(log, kind)
-    return list(log.trials())
-
-
-def add(log, kind: int) -> None:  # type: ignore[no-untyped-def]
+def add(log: TrialStore, kind: int) -> None:
+    """One more trial; `kind % 3` is what becomes of it, `kind % 4` what it is."""
     candidate = Candidate({"width": kind}, f"{kind % 5:016x}")
     shared = kind % 4 == 3
     task = TrainShared("supernet", 1) if shared else Evaluate(candidate, FIDELITIES[kind % 2])
@@ -178,7 +172,7 @@ def test_trial_pages_cover_each_match_once_while_others_come(
     ):
         assert query.limit is not None and len(page) <= query.limit
         seen.extend(page)
-        for kind in [kind for kind in [next(later, None)] if kind is not None]:
+        if (kind := next(later, None)) is not None:
             add(log, kind)
 
     def fits(trial: Trial) -> bool:
@@ -190,16 +184,10 @@ def test_trial_pages_cover_each_match_once_while_others_come(
         )
 
     now = log.trials()
-    expected = [t for t in now if fits(t)]
-    if query.newest_first:
-        assert seen == [t for t in reversed(expected) if t.number < len(kinds)] or (
-            not kinds or seen[0].number >= len(kinds)
-        )
-        assert [t.number for t in seen] == sorted({t.number for t in seen}, reverse=True)
-        assert {t.number for t in expected if t.number < len(kinds)} <= {t.number for t in seen}
-    else:
-        assert seen == expected[: len(seen)]
-        assert {t.number for t in expected if t.number < len(kinds)} <= {t.number for t in seen}
+    numbers = [trial.number for trial in seen]
+    assert numbers == sorted(set(numbers), reverse=query.newest_first)
+    assert set(numbers) >= {t.number for t in now[: len(kinds)] if fits(t)}
+    assert all(fits(trial) and trial == now[trial.number] for trial in seen)
     counts = {state: sum(t.state is state for t in now) for state in TrialState}
     assert log.counts() == counts
 

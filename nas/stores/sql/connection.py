@@ -43,8 +43,9 @@ def connect(url: str) -> Engine:
             )
             _tune_sqlite(engine)
             return engine
+        patience = PATIENCE if parsed.get_driver_name().startswith("psycopg") else {}
         return create_engine(
-            parsed, json_serializer=_dumps, pool_pre_ping=True, connect_args=PATIENCE
+            parsed, json_serializer=_dumps, pool_pre_ping=True, connect_args=patience
         )
     except (ArgumentError, NoSuchModuleError, ImportError, OSError) as error:
         raise InvalidInputError("store", url, f"{expected} ({error})") from None

@@ -64,7 +64,7 @@ class TrialRow(Base):
     __table_args__ = (
         Index("ix_trials_state", "job_id", "state", "number"),
         Index("ix_trials_fidelity", "job_id", "fidelity", "number"),
-        Index("ix_trials_candidate", "job_id", "candidate_key", "fidelity"),
+        Index("ix_trials_candidate", "job_id", "candidate_key", "number"),
     )
 
 

@@ -32,6 +32,8 @@ def upgrade() -> None:
     op.drop_index("ix_trials_job_state", "trials")
     op.create_index("ix_trials_state", "trials", ["job_id", "state", "number"])
     op.create_index("ix_trials_fidelity", "trials", ["job_id", "fidelity", "number"])
+    op.drop_index("ix_trials_candidate", "trials")
+    op.create_index("ix_trials_candidate", "trials", ["job_id", "candidate_key", "number"])
     op.create_table(
         "tokens",
         sa.Column("token_id", sa.String(32), primary_key=True),
@@ -48,6 +50,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Revert; what the new columns held is lost."""
     op.drop_table("tokens")
+    op.drop_index("ix_trials_candidate", "trials")
+    op.create_index("ix_trials_candidate", "trials", ["job_id", "candidate_key", "fidelity"])
     op.drop_index("ix_trials_fidelity", "trials")
     op.drop_index("ix_trials_state", "trials")
     op.create_index("ix_trials_job_state", "trials", ["job_id", "state"])
