@@ -225,7 +225,7 @@ class _Block(nn.Module):
         inner = torch.einsum("i,e,iec->c", entering, chosen["expansion"], self.inner_masks)
         pooled = y.mean((2, 3), keepdim=True)
         squeezed = F.relu6(self.squeeze(pooled, bits)) * inner[:, None, None]
-        scale = F.hardsigmoid(self.excite(squeezed, bits))
+        scale = F.relu6(self.excite(squeezed, bits) + 3) / 6  # torch's has no second derivative
         return y * (1 - share + share * scale)
 
 

@@ -99,6 +99,17 @@ def test_every_decision_of_the_joint_space_gets_a_gradient() -> None:
         assert weights.grad.abs().sum() > 0, name
 
 
+def test_the_joint_space_has_second_derivatives_by_every_decision() -> None:
+    torch.manual_seed(0)
+    mix = even(FAMILY.space)
+    loss = FAMILY.relaxed()(torch.randn(16, 1, 8, 8), mix).square().sum()
+    slopes = torch.autograd.grad(loss, mix, create_graph=True)
+    curvature = torch.autograd.grad(sum(s.square().sum() for s in slopes), mix)
+    for name, values in zip(FAMILY.space.names, curvature, strict=True):
+        assert values.isfinite().all(), name
+        assert values.abs().sum() > 0, name
+
+
 def bits_of(weight: dict[int, float], noise: bool = False) -> MixedBits:
     shares = {bits: torch.tensor(share) for bits, share in weight.items()}
     half = torch.tensor(0.5)
