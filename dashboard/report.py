@@ -144,9 +144,11 @@ def _alarm(trial: Trial) -> str:
         share = trial.metrics["parameter_free_share"]
         return (
             f'<p class="alarm">Collapsed: {share:.0%} of the derived candidate\'s operations have '
-            "no weights. Try more epochs, a longer warm-up, or to stop by curvature.</p>"
+            "no weights. Try more epochs, a longer warm-up, or to stop or adapt by curvature.</p>"
         )
-    return '<p class="note">Learned by gradients before the first candidate was tried.</p>'
+    back = int(trial.metrics.get("rollbacks", 0))
+    went = f" Curvature grew {back} times, and the training went back." if back else ""
+    return f'<p class="note">Learned by gradients before the first candidate was tried.{went}</p>'
 
 
 def _summary(content: ReportContent) -> str:

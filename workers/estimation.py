@@ -101,7 +101,10 @@ def estimate_supernet_seconds(
 def estimate_differentiable_seconds(
     family: ModelFamily, data: Dataset, goals: Goals, settings: DifferentiableSettings
 ) -> float:
-    """Worker seconds of learning a distribution, from an epoch of one batch of each kind."""
+    """Worker seconds of learning a distribution, from an epoch of one batch of each kind.
+
+    With `adapt`, as if it went back as often as it may.
+    """
     torch.set_num_threads(1)
     size = min(len(data.x_train) // 2, settings.batch_size)
     few = replace(
@@ -117,7 +120,7 @@ def estimate_differentiable_seconds(
     started = time.perf_counter()
     trainer.train(3, report=_silent)
     epoch = (time.perf_counter() - started) / 2
-    return epoch * settings.epochs * max(1, len(data.x_train) // (2 * size))
+    return epoch * settings.max_epochs * max(1, len(data.x_train) // (2 * size))
 
 
 def _silent(line: str) -> None:

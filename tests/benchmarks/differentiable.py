@@ -26,6 +26,7 @@ from nas.strategies import RandomSearch, Seeded
 from searchspaces.relaxed import Mix, RelaxedCells
 from searchspaces.tabular import TabularBenchmark, tabular_benchmark
 from workers.datasets import Dataset, data_folder, load_dataset
+from workers.differentiable.examination import accuracy
 from workers.differentiable.resources import Limits
 from workers.differentiable.settings import DifferentiableSettings
 from workers.differentiable.trainer import DifferentiableTrainer
@@ -55,6 +56,7 @@ SWITCHES = {
     "DropNAS": replace(PLAIN, gradient="one-level", drop=3e-5),
     "SD-DARTS": replace(PLAIN, teachers=3),
     "R-DARTS stop": replace(PLAIN, curvature="stop"),
+    "R-DARTS adapt": replace(PLAIN, curvature="adapt"),
     "Max-W, annealing": replace(PLAIN, max_weight=True, annealing_order=10.0),
 }  # fmt: skip
 
@@ -180,10 +182,10 @@ def score_alone(
 ) -> float:
     """Validation accuracy of one cell after a short training by itself."""
     network = proxy(table, data, seed)
-    trainer = DifferentiableTrainer(network, data, PLAIN, seed, Limits(table.space, table.costs))
-    mix = trainer.distribution.one_hot(row)
+    options = zip(table.space.n_options, row, strict=True)
+    mix = [F.one_hot(torch.tensor(max(int(i), 0)), int(n)).float() for n, i in options]
     train_alone(network, mix, data, rng)
-    return trainer.accuracy(mix, data.x_val, data.y_val)
+    return accuracy(network, mix, data.x_val, data.y_val)
 
 
 def train_alone(network: RelaxedCells, mix: Mix, data: Dataset, rng: np.random.Generator) -> None:

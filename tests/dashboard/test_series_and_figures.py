@@ -151,14 +151,18 @@ def test_a_report_shows_failures_and_escapes_what_users_wrote() -> None:
     assert "1 completed trials, 1 failed" in page
 
 
-@pytest.mark.parametrize("collapsed", [0.0, 1.0])
-def test_the_report_shows_a_learned_distribution_and_its_alarm(collapsed: float) -> None:
+@pytest.mark.parametrize(("collapsed", "rollbacks"), [(0.0, 0.0), (0.0, 2.0), (1.0, 0.0)])
+def test_the_report_shows_a_learned_distribution_and_its_alarm(
+    collapsed: float, rollbacks: float
+) -> None:
     epoch = {
         "epoch": 1, "relaxed_accuracy": 0.9, "derived_accuracy": 0.4, "entropy": 0.7,
         "parameter_free_share": 0.6, "curvature": 2.5, "expected_costs": {"latency_ms": 0.2},
         "derived_costs": {"latency_ms": 0.1},
     }  # fmt: skip
-    metrics = {"epochs": 1.0, "parameter_free_share": 0.6, "collapsed": collapsed}
+    metrics = {
+        "epochs": 1.0, "rollbacks": rollbacks, "parameter_free_share": 0.6, "collapsed": collapsed
+    }  # fmt: skip
     learned = Trial(0, TrainShared("differentiable", 1)).completed(
         metrics, {"differentiable": {"history": [epoch, {**epoch, "epoch": 2}]}}
     )
@@ -167,3 +171,4 @@ def test_the_report_shows_a_learned_distribution_and_its_alarm(collapsed: float)
     assert "The learned distribution" in page
     assert "dominant eigenvalue" in page
     assert ("Collapsed: 60% of" in page) == bool(collapsed)
+    assert ("Curvature grew 2 times" in page) == bool(rollbacks)

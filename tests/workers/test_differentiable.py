@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import searchspaces
@@ -24,7 +26,7 @@ from nas.core import (
 )
 from searchspaces.relaxed import RelaxedCells, cell_space
 from workers.datasets import Dataset, load_dataset
-from workers.differentiable.distribution import Distribution, dropped, temperature_at
+from workers.differentiable.distribution import Distribution, dropped
 from workers.differentiable.gradients import (
     Bilevel,
     amended,
@@ -34,9 +36,10 @@ from workers.differentiable.gradients import (
 )
 from workers.differentiable.health import curvature_has_grown, kept_epoch
 from workers.differentiable.resources import Limits
+from workers.differentiable.schedules import learning_rate, temperature_at
 from workers.differentiable.settings import DifferentiableSettings
 from workers.differentiable.shared import DifferentiableEvaluator, metrics_of, new_trainer
-from workers.differentiable.trainer import DifferentiableTrainer, learning_rate
+from workers.differentiable.trainer import DifferentiableTrainer
 
 SPACE = cell_space(3, ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"])
 FEW = DifferentiableSettings(
@@ -337,6 +340,125 @@ def test_growing_curvature_ends_the_search_and_the_epoch_before_counts() -> None
     assert not curvature_has_grown([None, 1.0, None, 9.0])  # too early
 
 
+ADAPT = replace(
+    FEW,
+    epochs=18,
+    curvature="adapt",
+    teachers=2,
+    teacher_epochs=1,
+    decay_growth=5.0,
+    max_decay=3e-3,
+)
+"""May go back twice: the decay is 3e-4, 1.5e-3 and, at its bound, 3e-3."""
+
+
+@pytest.fixture
+def growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curvature that grows at epoch 16, after going back at epoch 10, and then never again."""
+
+    def curvature(self: DifferentiableTrainer, temperature: float, rng: object) -> float:
+        from_epoch = (16, 10, 99)[self.rollbacks]
+        return 9.0 if self.epoch + 1 >= from_epoch else 1.0
+
+    monkeypatch.setattr(DifferentiableTrainer, "_curvature", curvature)
+
+
+def adapted(data: Dataset, lines: list[str] | None = None) -> DifferentiableTrainer:
+    trained = trainer(data, ADAPT)
+    trained.train(18, None, quiet if lines is None else lines.append)
+    return trained
+
+
+@pytest.mark.usefixtures("growing")
+def test_growing_curvature_goes_back_and_on_with_more_decay(digits: Dataset) -> None:
+    lines: list[str] = []
+    trained = adapted(digits, lines)
+    told = [line for line in lines if "grown" in line]
+    assert ["epoch 8" in told[0], "epoch 2" in told[1]] == [True, True]
+    assert "decay 0.0015" in told[0]
+    assert (trained.rollbacks, len(told), len(lines)) == (2, 2, 2 + 16 + 2 + 16)
+    assert [h.epoch for h in trained.health] == list(range(1, 19))
+    assert [h.weight_decay for h in trained.health] == [3e-4] * 2 + [3e-3] * 16
+    assert trained.result() == trained.health[-1]
+
+
+@pytest.mark.usefixtures("growing")
+def test_epochs_after_going_back_are_those_of_a_training_that_changed_its_decay_there(
+    digits: Dataset,
+) -> None:
+    plain = trainer(digits, ADAPT)
+    plain.train(2, None, quiet)
+    plain._decay.rollbacks = 2
+    plain.train(18, None, quiet)
+    trained = adapted(digits)
+    assert torch.equal(state(plain), state(trained))
+    assert plain.health == trained.health
+
+
+@pytest.mark.usefixtures("growing")
+def test_a_training_killed_again_and_again_goes_back_as_an_unbroken_one(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    n_lines = 0
+
+    def deadly(line: str) -> None:
+        nonlocal n_lines
+        n_lines += 1
+        if n_lines % 3 == 0:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state.safetensors"
+    n_deaths = 0
+    for until in [6] * 6 + [12] * 6 + [18] * 30:
+        broken = trainer(digits, ADAPT)
+        try:
+            broken.train(until, path, deadly)
+        except KeyboardInterrupt:
+            n_deaths += 1
+    whole = adapted(digits)
+    assert n_deaths > 10
+    assert torch.equal(state(broken), state(whole))
+    assert broken.health == whole.health
+    assert broken.rollbacks == 2
+
+
+def test_a_task_of_a_training_that_went_back_says_so(
+    digits: Dataset, tmp_path: Path, growing: None
+) -> None:
+    for epochs in (9, 16):
+        found = evaluator(digits, tmp_path, ADAPT).train_shared("differentiable", epochs, quiet)
+        about = found.provenance["differentiable"]
+        assert len(about["history"]) == found.metrics["epochs"] == epochs
+    assert found.metrics["rollbacks"] == about["rollbacks"] == 2
+
+
+@given(decay=st.floats(1e-9, 0.5), growth=st.floats(1.5, 1e3), room=st.floats(1.001, 1e6))
+def test_the_decay_rises_to_its_bound_and_never_above(
+    decay: float, growth: float, room: float
+) -> None:
+    settings = DifferentiableSettings(
+        curvature="adapt", weight_decay=decay, decay_growth=growth, max_decay=decay * room
+    )
+    decays = [settings.decay_after(i) for i in range(settings.max_rollbacks + 1)]
+    assert decays[0] == decay
+    assert all(a < b for a, b in pairwise(decays))
+    assert decays[-1] == pytest.approx(settings.max_decay)
+    assert max(settings.decay_after(i) for i in range(200)) <= settings.max_decay
+
+
+def test_the_published_decay_may_grow_twice() -> None:
+    settings = DifferentiableSettings(curvature="adapt", epochs=50)
+    assert [settings.decay_after(i) for i in range(3)] == pytest.approx([3e-4, 3e-3, 3e-2])
+    assert (settings.max_rollbacks, settings.max_epochs) == (2, 50 + 2 * 8)
+    assert replace(settings, curvature="stop").max_epochs == 50
+
+
+def test_curvature_is_not_looked_at_before_the_logits_learn(digits: Dataset) -> None:
+    trained = trainer(digits, replace(FEW, curvature="monitor", warm_up=0.5))
+    trained.train(4, None, quiet)
+    assert [h.curvature is None for h in trained.health] == [True, True, True, False]
+
+
 def test_epochs_tell_gap_entropy_and_collapse(digits: Dataset) -> None:
     trained = trainer(digits, replace(FEW, curvature="monitor"))
     trained.train(2, None, quiet)
@@ -367,6 +489,11 @@ def test_epochs_tell_gap_entropy_and_collapse(digits: Dataset) -> None:
         ({"least_temperature": 0.1}, "with schedule constant"),
         ({"least_temperature": 3.0, "schedule": "exponential"}, "at most it"),
         ({"curvature": "stop", "gradient": "one-level"}, "held-out"),
+        ({"curvature": "adapt", "gradient": "one-level"}, "held-out"),
+        ({"curvature": "adapt", "weight_decay": 0.0}, "cannot grow"),
+        ({"curvature": "adapt", "weight_decay": 0.03}, "below max_decay"),
+        ({"decay_growth": 1.0}, "differentiable.decay_growth"),
+        ({"max_decay": -1.0}, "differentiable.max_decay"),
         ({"drop": 0.1}, "dropped already"),
         ({"warm_up": 1.0}, "the logits never learn"),
         ({"least_rate": 1.0}, "at most the learning rate"),

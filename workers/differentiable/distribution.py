@@ -141,28 +141,3 @@ def dropped(free: Tensor, rate: float, generator: torch.Generator) -> Tensor:
                 break
         stays[group] = kept
     return stays
-
-
-def temperature_at(
-    settings: DifferentiableSettings, progress: float, distribution: Distribution
-) -> float:
-    """Temperature at `progress` of the training, 0 to 1.
-
-    `exponential` is tau_0 (tau_T / tau_0)^progress; `entropy` is the temperature within the same
-    bounds at which the mean normalised entropy is `1 - progress`, by bisection.
-    """
-    high, low = settings.temperature, settings.least_temperature
-    match settings.schedule:
-        case "constant":
-            return high
-        case "exponential":
-            return float(high * (low / high) ** progress)
-        case "entropy":
-            below, above = math.log(low), math.log(high)
-            for _ in range(30):
-                middle = (below + above) / 2
-                if float(distribution.entropy(math.exp(middle)).detach()) > 1 - progress:
-                    above = middle
-                else:
-                    below = middle
-            return math.exp((below + above) / 2)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workers.differentiable.settings import DifferentiableSettings
+
 Loss = Callable[[], Tensor]
 Tensors = Sequence[Tensor]
 STEP = 0.01
@@ -32,6 +34,17 @@ class Bilevel:
     held_out: Loss
 
 
+def by_logits(problem: Bilevel, settings: DifferentiableSettings, rate: float) -> list[Tensor]:
+    """The gradient that `settings` ask for; the weights learn at `rate`."""
+    match settings.gradient:
+        case "second":
+            return second_order(problem, rate)
+        case "amended":
+            return amended(problem, settings.amended_rate)
+        case "first" | "one-level":
+            return first_order(problem)
+
+
 def first_order(problem: Bilevel) -> list[Tensor]:
     """The held-out loss's gradient by the logits, as if weights would not follow."""
     return _gradients(problem.held_out(), problem.logits)
@@ -46,10 +59,10 @@ def second_order(problem: Bilevel, rate: float) -> list[Tensor]:
     with _moved(problem.weights, descent, -rate):
         loss = problem.held_out()
         found = torch.autograd.grad(loss, [*problem.logits, *problem.weights], allow_unused=True)
-    by_logits = _filled(found[: len(problem.logits)], problem.logits)
+    direct = _filled(found[: len(problem.logits)], problem.logits)
     by_weights = _filled(found[len(problem.logits) :], problem.weights)
     implicit = _mixed_product(problem, by_weights)
-    return [g - rate * h for g, h in zip(by_logits, implicit, strict=True)]
+    return [g - rate * h for g, h in zip(direct, implicit, strict=True)]
 
 
 def amended(problem: Bilevel, rate: float) -> list[Tensor]:
@@ -63,11 +76,11 @@ def amended(problem: Bilevel, rate: float) -> list[Tensor]:
     """
     loss = problem.held_out()
     found = torch.autograd.grad(loss, [*problem.logits, *problem.weights], allow_unused=True)
-    by_logits = _filled(found[: len(problem.logits)], problem.logits)
+    direct = _filled(found[: len(problem.logits)], problem.logits)
     by_weights = _filled(found[len(problem.logits) :], problem.weights)
     product = _difference(problem.train, problem.weights, by_weights, problem.weights)
     implicit = _mixed_product(problem, product)
-    return [g - rate * h for g, h in zip(by_logits, implicit, strict=True)]
+    return [g - rate * h for g, h in zip(direct, implicit, strict=True)]
 
 
 def largest_curvature(

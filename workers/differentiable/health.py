@@ -11,6 +11,9 @@ WINDOW = 5
 APART = 4
 GROWTH = 1.3
 FIRST_STOP = 10
+CURVATURE_EPOCHS = 2
+"""Between two measurements of curvature."""
+
 MOST_PARAMETER_FREE = 0.5
 
 
@@ -26,6 +29,7 @@ class Health:
         entropy: of the distribution, mean over decisions, as a share of the largest possible.
         parameter_free_share: of the derived candidate's operations.
         temperature: of the distribution.
+        weight_decay: of the weights in this epoch.
         curvature: dominant eigenvalue of the held-out loss by the logits; None if not measured.
         expected_costs: under the distribution.
         derived_costs: of the derived candidate.
@@ -40,6 +44,7 @@ class Health:
     entropy: float
     parameter_free_share: float
     temperature: float
+    weight_decay: float
     curvature: float | None
     expected_costs: dict[str, float]
     derived_costs: dict[str, float]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from nas.core import InvalidInputError
+from workers.differentiable.health import APART, CURVATURE_EPOCHS
 from workers.settings import Settings
 
 
@@ -53,8 +55,12 @@ class DifferentiableSettings(Settings):
         penalty_weight: of the relative excess, with `penalty`.
         cost_weight: of the logarithms of the expected costs that are objectives (QuantNAS' hardware
             penalty); 0.05 makes halving a cost worth 0.035 of cross-entropy.
-        curvature: of the held-out loss by the logits: `monitor` measures it every second epoch,
-            `stop` ends where its average over 5 has grown 1.3-fold within 4 (R-DARTS).
+        curvature: of the held-out loss by the logits: `monitor` measures it every second epoch
+            once they learn, `stop` ends where its average over 5 has grown 1.3-fold within 4
+            (R-DARTS), `adapt` goes back to before it grew and on from there with a larger
+            `weight_decay`, until that is at its bound (DARTS-ADA).
+        decay_growth: factor of the weight decay each time, with `adapt` (R-DARTS' scripts: 10).
+        max_decay: its bound (R-DARTS' scripts: 0.03).
         quantization_noise: weights get noise as wide as a step instead of being rounded (QuantNAS).
         candidates: that the learned distribution proposes before the job's strategy goes on.
     """
@@ -87,7 +93,9 @@ class DifferentiableSettings(Settings):
     resources: Literal["none", "penalty", "projection"] = "none"
     penalty_weight: float = 1.0
     cost_weight: float = 0.05
-    curvature: Literal["off", "monitor", "stop"] = "off"
+    curvature: Literal["off", "monitor", "stop", "adapt"] = "off"
+    decay_growth: float = 10.0
+    max_decay: float = 0.03
     quantization_noise: bool = False
     candidates: int = 10
 
@@ -100,7 +108,8 @@ class DifferentiableSettings(Settings):
         self._require([*rates, "max_gradient"], 1e-9, 1e6)
         self._require(["temperature", "least_temperature"], 1e-3, 1e3)
         self._require(["annealing_order"], 1.0, 1e6)
-        decays = ["least_rate", "weight_decay", "architecture_decay"]
+        self._require(["decay_growth"], 1.5, 1e6)
+        decays = ["least_rate", "weight_decay", "max_decay", "architecture_decay"]
         weights = ["teacher_weight", "entropy_weight", "penalty_weight", "cost_weight"]
         self._require([*decays, *weights], 0.0, 1e6)
         self._require_words()
@@ -110,6 +119,27 @@ class DifferentiableSettings(Settings):
     def is_one_level(self) -> bool:
         """Whether weights and distribution learn from the same images."""
         return self.gradient == "one-level"
+
+    @property
+    def max_rollbacks(self) -> int:
+        """Times that a training may go back, each with a larger weight decay than before."""
+        if self.curvature != "adapt":
+            return 0
+        growth = math.log(self.max_decay / self.weight_decay, self.decay_growth)
+        return math.ceil(growth - 1e-9)
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs at most, with those done again."""
+        return self.epochs + self.max_rollbacks * APART * CURVATURE_EPOCHS
+
+    def decay_after(self, rollbacks: int) -> float:
+        """Weight decay after going back so often."""
+        if rollbacks == 0:
+            return self.weight_decay
+        if rollbacks >= self.max_rollbacks:
+            return self.max_decay
+        return self.weight_decay * self.decay_growth**rollbacks
 
     def _refuse_nonsense(self) -> None:
         one_hot = self.sampling == "straight-through"
@@ -134,8 +164,12 @@ class DifferentiableSettings(Settings):
                 "the temperature with schedule constant, else at most it",
             ),
             "curvature": (
-                self.curvature == "stop" and self.is_one_level,
+                self.curvature in ("stop", "adapt") and self.is_one_level,
                 "off or monitor with the one-level gradient: R-DARTS looks at held-out images",
+            ),
+            "weight_decay": (
+                self.curvature == "adapt" and not 1e-9 <= self.weight_decay < self.max_decay,
+                "from 1e-9 and below max_decay with curvature adapt, or it cannot grow",
             ),
         }  # fmt: skip
         for name, (nonsense, expected) in reasons.items():

@@ -53,8 +53,8 @@ class DifferentiableEvaluator(Evaluator, SharedTrainer):
     def train_shared(self, method: str, epochs: int, report: Report) -> Evaluation:
         """Train to `epochs` epochs, or find that it has had them.
 
-        Metrics are the health of the epoch that counts; the provenance of `differentiable` holds
-        every epoch, and the distribution by decision.
+        Metrics are the health of the epoch that counts, and how often the training went back; the
+        provenance of `differentiable` holds every epoch, and the distribution by decision.
 
         Raises:
             EvaluationError: another method, which the inner evaluator does not know either.
@@ -78,9 +78,11 @@ class DifferentiableEvaluator(Evaluator, SharedTrainer):
         about: dict[str, Any] = {
             "probabilities": dict(zip(space.names, found.probabilities, strict=True)),
             "stopped": trainer.stopped,
+            "rollbacks": trainer.rollbacks,
             "history": [asdict(health) for health in trainer.health],
         }
-        return Evaluation({"epochs": float(epochs), **metrics_of(found)}, {DIFFERENTIABLE: about})
+        counts = {"epochs": float(epochs), "rollbacks": float(trainer.rollbacks)}
+        return Evaluation({**counts, **metrics_of(found)}, {DIFFERENTIABLE: about})
 
     def evaluate(
         self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,43 +14,44 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.core import ConflictError, Genotypes, Report
-from nas.core.expectation import Probabilities, drawn_rows
+from nas.core import ConflictError, Report
 from searchspaces.relaxed import Mix, RelaxedNetwork
 from workers.checkpoints import (
+    Groups,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
-from workers.datasets import Dataset, Images, Labels
-from workers.differentiable.distribution import Distribution, temperature_at
-from workers.differentiable.gradients import (
-    Bilevel,
-    amended,
-    first_order,
-    largest_curvature,
-    second_order,
+from workers.datasets import Dataset
+from workers.differentiable.adaptation import AdaptiveDecay
+from workers.differentiable.charges import charge
+from workers.differentiable.distribution import Distribution
+from workers.differentiable.examination import Examiner
+from workers.differentiable.gradients import Bilevel, by_logits, largest_curvature
+from workers.differentiable.health import (
+    CURVATURE_EPOCHS,
+    Health,
+    curvature_has_grown,
+    kept_epoch,
 )
-from workers.differentiable.health import Health, curvature_has_grown, kept_epoch
 from workers.differentiable.resources import Limits
+from workers.differentiable.schedules import learning_rate, temperature_at
 from workers.differentiable.settings import DifferentiableSettings
+from workers.differentiable.teachers import VotingTeachers
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 MOMENTUM = 0.9
 BETAS = (0.5, 0.999)
-CURVATURE_EPOCHS = 2
 CURVATURE_IMAGES = 128
-EVAL_BATCH = 256
-N_TRIED = 512
-"""Candidates drawn from the distribution to find a likely one that keeps the limits."""
 
 
 class DifferentiableTrainer:
     """Alternates steps of the weights on one half of the images and of the logits on the other.
 
     Every random draw is a function of seed and epoch, so a resumed training goes on exactly as an
-    unbroken one.
+    unbroken one. An epoch done again after going back draws what it drew before: nothing but the
+    weight decay tells the two apart.
 
     Args:
         network: whose weights and mixtures.
@@ -62,7 +62,7 @@ class DifferentiableTrainer:
         device: where.
 
     Attributes:
-        health: one record an epoch.
+        health: one record an epoch; of epochs done again, the last.
 
     Reference: Liu et al. 2019 (DARTS), algorithm 1.
     """
@@ -103,7 +103,9 @@ class DifferentiableTrainer:
             BETAS,
             weight_decay=settings.architecture_decay,
         )
-        self._teachers: list[dict[str, Tensor]] = []
+        self._teachers = VotingTeachers(settings.teachers)
+        self._decay = AdaptiveDecay(settings)
+        self._examiner = Examiner(self.network, self.distribution, data, limits, seed)
 
     @property
     def epoch(self) -> int:
@@ -111,13 +113,20 @@ class DifferentiableTrainer:
         return len(self.health)
 
     @property
+    def rollbacks(self) -> int:
+        """Times the training went back to before curvature grew."""
+        return self._decay.rollbacks
+
+    @property
     def stopped(self) -> bool:
         """Whether growing curvature ended the training."""
-        wanted = self._settings.curvature == "stop"
-        return wanted and curvature_has_grown([h.curvature for h in self.health])
+        return self._settings.curvature == "stop" and curvature_has_grown(self._curvatures)
 
     def train(self, until: int, checkpoint: Path | None = None, report: Report = print) -> None:
         """Go on to `until` epochs in all, from the checkpoint where there is one.
+
+        Epochs after which curvature has grown are done again with `adapt`, as often as its bound
+        allows; past it the training goes on to its end.
 
         Raises:
             ConflictError: the checkpoint is of another training.
@@ -129,6 +138,7 @@ class DifferentiableTrainer:
             report(
                 f"differentiable epoch {self.epoch} of {self._settings.epochs}: {self.health[-1]}"
             )
+            self._adapt(report)
             if checkpoint is not None:
                 self.save(checkpoint)
 
@@ -142,51 +152,38 @@ class DifferentiableTrainer:
             raise ConflictError("the relaxed network is not trained yet")
         if self._settings.curvature != "stop":
             return self.health[-1]
-        return self.health[kept_epoch([h.curvature for h in self.health]) - 1]
+        return self.health[kept_epoch(self._curvatures) - 1]
 
-    def _derived(self, found: Probabilities) -> Genotypes:
-        """`(d,)` row of the likeliest candidate that keeps the limits, if any drawn one does."""
-        space = self.network.space
-        likeliest = np.array([[int(p.argmax()) for p in found]], dtype=np.int16)
-        row = space.canonical(likeliest)
-        if not self._limits.met(row)[0]:
-            rng = np.random.default_rng((self._seed, self.epoch, 3))
-            raw = drawn_rows(found, N_TRIED, rng)
-            rows = space.canonical(raw)
-            met = self._limits.met(rows)
-            logs = sum(np.log(p + 1e-12)[raw[:, i]] for i, p in enumerate(found))
-            if met.any():
-                row = rows[[int(np.where(met, logs, -np.inf).argmax())]]
-        return np.asarray(row[0])
+    def _adapt(self, report: Report) -> None:
+        """Go back to before curvature grew, where it did, and on from there with more decay.
 
-    @torch.no_grad()
-    def accuracy(self, mix: Mix, x: Images, y: Labels) -> float:
-        """Share of images classified right by a mixture with the shared weights.
-
-        Images are shuffled first: norms know the batch alone, and must not see one class in it.
+        Reference: Zela et al. 2020 (R-DARTS), DARTS-ADA.
         """
-        order = np.random.default_rng(0).permutation(len(y))
-        images, labels = torch.from_numpy(x[order]), torch.from_numpy(y[order])
-        self.network.eval()
-        right = 0
-        for part, wanted in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
-            found = self.network(part.to(self._device), mix).argmax(1).cpu()
-            right += int((found == wanted).sum())
-        return right / len(y)
+        if self._settings.curvature != "adapt" or self.health[-1].curvature is None:
+            return
+        if self._decay.may_go_back and curvature_has_grown(self._curvatures):
+            epoch = kept_epoch(self._curvatures)
+            self._restore(self._decay.go_back(epoch))
+            self._teachers.go_back(epoch)
+            del self.health[epoch:]
+            report(
+                f"curvature has grown: back to epoch {epoch}, weight decay {self._decay.value:.3g} "
+                f"(roll-back {self.rollbacks} of at most {self._settings.max_rollbacks})"
+            )
+        else:
+            self._decay.keep(self.epoch, self._state())
+
+    @property
+    def _curvatures(self) -> list[float | None]:
+        return [h.curvature for h in self.health]
 
     # ---------------------------------------------------------------- checkpoints
 
     def save(self, path: Path) -> None:
         """Write everything the training needs to go on to one file, whole or not at all."""
-        groups = {
-            "weights": self.network.state_dict(),
-            "distribution": self.distribution.state_dict(),
-            "of_weights": optimizer_tensors(self._of_weights),
-            "of_logits": optimizer_tensors(self._of_logits),
-            **{f"teacher{i}": state for i, state in enumerate(self._teachers)},
-        }
-        health = [asdict(h) for h in self.health]
-        save_checkpoint(path, groups, {"health": health, **self._identity()})
+        groups = {**self._state(), **self._teachers.groups(), **self._decay.groups()}
+        about = {"health": [asdict(h) for h in self.health], "rollbacks": self.rollbacks}
+        save_checkpoint(path, groups, {**about, **self._identity()})
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote.
@@ -195,15 +192,25 @@ class DifferentiableTrainer:
             ConflictError: it was written by a training of another space, seed or settings.
         """
         groups, about = load_checkpoint(path, self._identity())
-        self.network.load_state_dict(groups.get("weights", {}))
-        self.distribution.load_state_dict(groups["distribution"])
-        restore_optimizer(self._of_weights, groups.get("of_weights", {}))
-        restore_optimizer(self._of_logits, groups.get("of_logits", {}))
-        names = sorted((n for n in groups if n.startswith("teacher")), key=lambda n: int(n[7:]))
-        self._teachers = [
-            {k: v.to(self._device) for k, v in groups[name].items()} for name in names
-        ]
+        self._restore(groups)
+        self._teachers.restore(groups, self._device)
+        self._decay.restore(groups, about["rollbacks"])
         self.health = [Health(**h) for h in about["health"]]
+
+    def _state(self) -> dict[str, dict[str, Tensor]]:
+        """What an epoch changes, but for teachers; no copies."""
+        return {
+            "weights": self.network.state_dict(),
+            "distribution": self.distribution.state_dict(),
+            "of_weights": optimizer_tensors(self._of_weights),
+            "of_logits": optimizer_tensors(self._of_logits),
+        }
+
+    def _restore(self, state: Groups) -> None:
+        self.network.load_state_dict(state.get("weights", {}))
+        self.distribution.load_state_dict(state["distribution"])
+        restore_optimizer(self._of_weights, state.get("of_weights", {}))
+        restore_optimizer(self._of_logits, state.get("of_logits", {}))
 
     def _identity(self) -> dict[str, object]:
         about = [
@@ -227,18 +234,32 @@ class DifferentiableTrainer:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         pairs = list(self._batches(rng))
         losses = []
+        learns = epoch >= settings.warm_up * settings.epochs
         self.network.train()
         for i, (index, held_out) in enumerate(pairs):
             progress = (epoch + i / len(pairs)) / settings.epochs
             temperature = self._temperature(progress)
             for group in self._of_weights.param_groups:
                 group["lr"] = learning_rate(settings, progress)
-            if epoch >= settings.warm_up * settings.epochs:
+                group["weight_decay"] = self._decay.value
+            if learns:
                 self._step_logits(index, held_out, temperature, generator, rng)
             losses.append(self._step_weights(index, temperature, generator))
-        if settings.teachers and (epoch + 1) % settings.teacher_epochs == 0:
-            self._teachers = [*self._teachers, self._state()][-settings.teachers :]
-        return self._examined(float(np.mean(losses)), rng)
+        done = epoch + 1
+        temperature = self._temperature(done / settings.epochs)
+        if settings.teachers and done % settings.teacher_epochs == 0:
+            mix = self.distribution.probabilities(temperature)
+            self._teachers.add(done, self.network, mix, self._decay.earliest(done))
+        measured = settings.curvature != "off" and learns and done % CURVATURE_EPOCHS == 0
+        curvature = self._curvature(temperature, rng) if measured else None
+        return self._examiner.examine(
+            done,
+            temperature,
+            rng,
+            train_loss=float(np.mean(losses)),
+            weight_decay=self._decay.value,
+            curvature=curvature,
+        )
 
     def _batches(
         self, rng: np.random.Generator
@@ -284,18 +305,14 @@ class DifferentiableTrainer:
             ),
         )
         rate = float(self._of_weights.param_groups[0]["lr"])
-        match settings.gradient:
-            case "second":
-                gradients = second_order(problem, rate)
-            case "amended":
-                gradients = amended(problem, settings.amended_rate)
-            case "first" | "one-level":
-                gradients = first_order(problem)
+        gradients = by_logits(problem, settings, rate)
         before = [logits.detach().clone() for logits in self._logits]
         self._of_logits.zero_grad(set_to_none=True)
         for logits, gradient in zip(self._logits, gradients, strict=True):
             logits.grad = gradient
-        self._regularisation(temperature, rng)
+        charged = charge(settings, self._limits, self.distribution, temperature, rng)
+        if charged is not None:
+            charged.backward()
         if all(
             torch.isfinite(logits.grad).all() for logits in self._logits if logits.grad is not None
         ):
@@ -305,94 +322,15 @@ class DifferentiableTrainer:
         if settings.resources == "projection":
             self._limits.project(self.distribution, temperature, rng)
 
-    def _regularisation(self, temperature: float, rng: np.random.Generator) -> None:
-        """Add the gradients of what the distribution itself is charged for."""
-        settings = self._settings
-        charges = []
-        if settings.entropy_weight:
-            charges.append(settings.entropy_weight * self.distribution.entropy(temperature))
-        if settings.resources == "penalty":
-            excess = self._limits.excess(self.distribution, temperature, rng)
-            charges.append(settings.penalty_weight * excess)
-        if settings.cost_weight:
-            price = self._limits.price(self.distribution, temperature, rng)
-            charges.append(settings.cost_weight * price)
-        total = sum(charges)
-        if isinstance(total, Tensor) and total.requires_grad:
-            total.backward()
-
     def _loss(self, index: NDArray[np.int64], mix: Mix) -> Tensor:
         """Cross-entropy, and the divergence from the teachers' vote where there are any."""
         settings = self._settings
         x, y = self._x[index], self._y[index]
         logits = self.network(x, mix)
         loss = F.cross_entropy(logits, y)
-        if self._teachers:
-            vote = self._vote(x)
-            learned = F.kl_div(logits.log_softmax(1), vote, reduction="batchmean")
-            loss = loss + settings.teacher_weight * learned
+        if self._teachers.states:
+            loss = loss + settings.teacher_weight * self._teachers.loss(self.network, x, logits)
         return loss
-
-    # ---------------------------------------------------------------- teachers
-
-    def _state(self) -> dict[str, Tensor]:
-        """Weights and the mixture they are used with."""
-        mix = self.distribution.probabilities(self._temperature(self.epoch / self._settings.epochs))
-        state = {f"weights.{k}": v.detach().clone() for k, v in self.network.state_dict().items()}
-        return state | {f"mix.{i:04}": m.detach().clone() for i, m in enumerate(mix)}
-
-    @torch.no_grad()
-    def _vote(self, x: Tensor) -> Tensor:
-        """`(B, classes)` mean probabilities of the teachers.
-
-        Reference: Zhu et al. 2023 (SD-DARTS), voting teachers.
-        """
-        votes = []
-        for state in self._teachers:
-            weights = {k[8:]: v for k, v in state.items() if k.startswith("weights.")}
-            mix = [state[k] for k in sorted(state) if k.startswith("mix.")]
-            logits = torch.func.functional_call(self.network, weights, (x, mix))
-            votes.append(logits.softmax(1))
-        return torch.stack(votes).mean(0)
-
-    # ---------------------------------------------------------------- health
-
-    def _examined(self, loss: float, rng: np.random.Generator) -> Health:
-        done = self.epoch + 1
-        temperature = self._temperature(done / self._settings.epochs)
-        data, distribution = self._data, self.distribution
-        found = distribution.as_numpy(temperature)
-        row = self._derived(found)
-        mix = [p.detach() for p in distribution.probabilities(temperature)]
-        relaxed = self.accuracy(mix, data.x_val, data.y_val)
-        alone = self.accuracy(distribution.one_hot(row), data.x_val, data.y_val)
-        curvature = None
-        if self._settings.curvature != "off" and done % CURVATURE_EPOCHS == 0:
-            curvature = self._curvature(temperature, rng)
-        costs = self._limits.costs(row[None])
-        return Health(
-            epoch=done,
-            train_loss=loss,
-            relaxed_accuracy=relaxed,
-            derived_accuracy=alone,
-            entropy=float(distribution.entropy(temperature).detach()),
-            parameter_free_share=self._parameter_free_share(row),
-            temperature=temperature,
-            curvature=curvature,
-            expected_costs=self._limits.expected_costs(distribution, temperature, rng),
-            derived_costs={name: float(column[0]) for name, column in costs.items()},
-            probabilities=[p.tolist() for p in found],
-            derived=row.tolist(),
-        )
-
-    def _parameter_free_share(self, row: Genotypes) -> float:
-        """Share of the derived candidate's operations that have no weights."""
-        flags = [
-            free[option]
-            for free, option in zip(self.network.parameter_free, row, strict=True)
-            if any(free) and option >= 0
-        ]
-        return float(np.mean(flags)) if flags else 0.0
 
     def _curvature(self, temperature: float, rng: np.random.Generator) -> float:
         """Dominant eigenvalue of the held-out loss by the logits, on one large batch."""
@@ -400,6 +338,7 @@ class DifferentiableTrainer:
         index = rng.choice(self._held_out, n, replace=False)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         x, y = self._x[index], self._y[index]
+        self.network.eval()
 
         def loss() -> Tensor:
             return F.cross_entropy(self.network(x, self.distribution.probabilities(temperature)), y)
@@ -408,16 +347,3 @@ class DifferentiableTrainer:
 
     def _temperature(self, progress: float) -> float:
         return temperature_at(self._settings, min(progress, 1.0), self.distribution)
-
-
-def learning_rate(settings: DifferentiableSettings, progress: float) -> float:
-    """Rate of the weights at `progress` of the training, 0 to 1.
-
-    A cosine, or for orders above 1 a power of it normalised to the same ends.
-
-    Reference: Hundt et al. 2019 (sharpDARTS), cosine power annealing.
-    """
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    order = settings.annealing_order
-    share = cosine if order == 1 else (order**cosine - 1) / (order - 1)
-    return settings.least_rate + (settings.learning_rate - settings.least_rate) * share
