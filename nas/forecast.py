@@ -20,7 +20,7 @@ from workers.estimation import (
 from workers.inherited import LATENCY_METRICS
 
 N_SAMPLES = 20_000
-UNIT_METRICS = ("accuracy",)
+UNIT_METRICS = ("accuracy", "true_class_probability")
 """Metrics that are shares: between 0 and 1."""
 
 

@@ -50,7 +50,7 @@ from workers.supernet_settings import SupernetSettings
 N_PIECES = 10
 """Tasks into which the training of shared weights is cut."""
 
-MEASURED = ("accuracy", "latency_ms", "latency_ratio", "file_bytes")
+MEASURED = ("accuracy", "true_class_probability", "latency_ms", "latency_ratio", "file_bytes")
 """Metrics every search trial measures; a family's cost columns come on top."""
 
 

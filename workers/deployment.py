@@ -19,7 +19,7 @@ from onnx import ModelProto, numpy_helper
 from torch import nn
 
 from nas.core import EvaluationError
-from workers.datasets import Images, Labels
+from workers.datasets import Images
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
@@ -125,11 +125,6 @@ def onnx_logits(path: Path, x: Images) -> NDArray[np.float32]:
     return np.concatenate([runner.run(None, {INPUT: part})[0] for part in parts])
 
 
-def onnx_accuracy(path: Path, x: Images, y: Labels) -> float:
-    """Share of images the file classifies right, 0 to 1."""
-    return float((onnx_logits(path, x).argmax(1) == y).mean())
-
-
 def executed_operators(path: Path) -> Mapping[str, int]:
     """How often each operator type stands in the graph the runtime really executes."""
     options = ort.SessionOptions()
@@ -144,20 +139,6 @@ def executed_operators(path: Path) -> Mapping[str, int]:
             raise EvaluationError(f"ONNX Runtime cannot load {path.name}: {error}") from error
         graph = onnx.load(optimised).graph
     return dict(sorted(Counter(node.op_type for node in graph.node).items()))
-
-
-def expected_calibration_error(logits: NDArray[np.float32], y: Labels, n_bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal confidence bins, 0 to 1.
-
-    Reference: Guo et al. 2017 (On calibration of modern neural networks), equation 3.
-    """
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities = shifted / shifted.sum(1, keepdims=True)
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == y
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(y))
 
 
 def _quantized(

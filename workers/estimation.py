@@ -22,9 +22,10 @@ from workers.evaluation import EvaluationSettings
 from workers.inherited import N_CALIBRATION
 from workers.profiling import OnnxRuntimeProfiler
 from workers.quantizing import calibrate
+from workers.scoring import scores
 from workers.supernet import SupernetTrainer
 from workers.supernet_settings import SupernetSettings
-from workers.training import TrainingSettings, accuracy, train
+from workers.training import TrainingSettings, logits_of, train
 
 N_IMAGES = 256
 N_FLOOR_RUNS = 100
@@ -88,14 +89,14 @@ def estimate_supernet_seconds(
     step = (time.perf_counter() - started) / 3
     n_steps = settings.epochs * max(1, len(data.x_train) // size)
     x = torch.from_numpy(data.x_train[:N_CALIBRATION])
-    scores = []
+    times = []
     for candidate in candidates:
         started = time.perf_counter()
         trainer.supernet.activate(candidate)
         trainer.supernet.calibrate(x)
-        accuracy(trainer.supernet, data.x_val, data.y_val)
-        scores.append(time.perf_counter() - started)
-    return SupernetSeconds(step * n_steps, median(scores))
+        scores(logits_of(trainer.supernet, data.x_val).numpy(), data.y_val)
+        times.append(time.perf_counter() - started)
+    return SupernetSeconds(step * n_steps, median(times))
 
 
 def estimate_differentiable_seconds(

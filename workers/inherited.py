@@ -26,9 +26,10 @@ from workers.deployment import export_onnx
 from workers.evaluation import COMPUTED, CandidateEvaluator
 from workers.profiling import OnnxRuntimeProfiler
 from workers.replicas import Replicas, train_together
+from workers.scoring import scores
 from workers.supernet import SupernetTrainer, training_digest
 from workers.supernet_settings import SupernetSettings
-from workers.training import accuracy
+from workers.training import logits_of
 
 METHOD = "supernet"
 N_CALIBRATION = 512
@@ -106,10 +107,11 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
     def _inherited(self, candidate: Candidate) -> Evaluation:
         inner, data = self.trained, self.trained.dataset
         supernet = self._calibrated(candidate, quantized=True)
-        metrics = {"accuracy": accuracy(supernet, data.x_val, data.y_val)}
+        metrics = scores(logits_of(supernet, data.x_val).numpy(), data.y_val)
         on = "supernet weights, recalibrated, fake-quantized, validation split"
+        simulated = {"kind": "simulated", "on": on}
         provenance: dict[str, Any] = {
-            "accuracy": {"kind": "simulated", "on": on},
+            **dict.fromkeys(metrics, simulated),
             "supernet": {"version": self._version},
             "costs": COMPUTED,
         }

@@ -91,12 +91,6 @@ def logits_of(network: nn.Module, x: Images) -> Tensor:
     return torch.cat([network(part.to(device)).float().cpu() for part in parts])
 
 
-def accuracy(network: nn.Module, x: Images, y: Labels) -> float:
-    """Share of images classified right, 0 to 1."""
-    right = logits_of(network, x).argmax(1) == torch.from_numpy(y)
-    return float(right.double().mean())
-
-
 @torch.no_grad()
 def recalibrate_batch_norm(network: nn.Module, x: Images) -> None:
     """Replace running statistics by plain averages over `x`, in batches.

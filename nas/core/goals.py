@@ -34,8 +34,8 @@ METRIC = r"[A-Za-z][\w.]*(?:@[\w.-]+)?"
 
 
 def default_direction(metric: str) -> Direction:
-    """Accuracies and throughputs are better high; times, sizes, energies and counts low."""
-    higher = ("accuracy", "throughput", "psnr", "f1", "auc")
+    """Accuracies, probabilities and throughputs are better high; times, sizes and energies low."""
+    higher = ("accuracy", "probability", "throughput", "psnr", "f1", "auc")
     name = metric.split("@")[0]
     return Direction.MAXIMIZE if any(word in name for word in higher) else Direction.MINIMIZE
 

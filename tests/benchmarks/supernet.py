@@ -4,7 +4,8 @@
 
 The space is small networks on digits, 2 to 32 bits. The truth is the mean validation accuracy of
 two stand-alone trainings (pruned, fake quantization in the loop). Every recipe gets the same
-number of sub-network updates; Kendall's tau is over the same candidates.
+number of sub-network updates; Kendall's tau is over the same candidates, once scored by accuracy
+and once by the mean probability of the true class.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ import searchspaces
 from nas.core import Candidate, Fidelity
 from workers.datasets import Dataset, load_dataset
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
+from workers.scoring import scores
 from workers.supernet import SupernetTrainer, training_digest
 from workers.supernet_settings import SupernetSettings
-from workers.training import TrainingSettings, accuracy, train
+from workers.training import TrainingSettings, logits_of, train
 
 SPACE = {
     "n_stages": 2,
@@ -40,6 +42,7 @@ SPACE = {
     "weight_bits": [2, 3, 4, 8, 32],
     "activation_bits": [2, 4, 8, 32],
 }
+METRICS = ("accuracy", "true_class_probability")
 DEFAULT = SupernetSettings()
 SANDWICH = replace(DEFAULT, epochs=50, n_random=2, distillation="kl", max_dropout=0.1)
 RECIPES = {
@@ -69,18 +72,19 @@ def main() -> None:
             for name in RECIPES
         }
         largest = pool.submit(largest_alone)
-        scores = np.array([f.result() for f in stand_alone]).reshape(args.truths, -1)
-        truth = scores.mean(axis=0)
+        accuracies = np.array([f.result() for f in stand_alone]).reshape(args.truths, -1)
+        truth = accuracies.mean(axis=0)
         print(f"stand-alone accuracy {truth.min():.3f} to {truth.max():.3f}, {args.truths} seeds")
         if args.truths > 1:
-            print(f"tau between two stand-alone seeds {tau(scores[0], scores[1]):.3f}")
-        found: dict[str, list[float]] = {name: [] for name in RECIPES}
+            print(f"tau between two stand-alone seeds {tau(accuracies[0], accuracies[1]):.3f}")
+        found: dict[str, list[list[float]]] = {name: [] for name in RECIPES}
+        print(f"{'tau by':<22}{'  '.join(f'{name:>{len(name) + 2}}' for name in METRICS)}")
         for (name, seed), future in trained.items():
             run = future.result()
-            found[name].append(tau(run.scores, truth))
-            gap = float(np.mean(truth - run.scores))
+            found[name].append([tau(run.scores[metric], truth) for metric in METRICS])
+            gap = float(np.mean(truth - run.scores["accuracy"]))
             print(
-                f"seed {seed} {name:<14} tau {found[name][-1]:.3f}  stand-alone minus inherited "
+                f"seed {seed} {name:<14} {columns(found[name][-1])}  stand-alone minus inherited "
                 f"{gap:+.3f}  {run.seconds:.0f} s, {run.score_seconds:.2f} s a score",
                 flush=True,
             )
@@ -88,15 +92,20 @@ def main() -> None:
         print(f"largest network alone for as many epochs: {largest.result():.0f} s; ", end="")
         print(f"the supernet costs {cost / largest.result():.2f} of it")
     for name, values in found.items():
-        wins = sum(v > u for v, u in zip(values, found["uniform path"], strict=True))
-        print(f"{name:<14} mean tau {mean(values):.3f}, above uniform in {wins} of {len(values)}")
+        wins = sum(v > u for (v, _), (u, _) in zip(values, found["uniform path"], strict=True))
+        better = sum(by_probability > by_accuracy for by_accuracy, by_probability in values)
+        means = columns([mean(column) for column in zip(*values, strict=True)])
+        print(
+            f"{name:<14} mean  {means}  by accuracy above uniform in {wins} of {len(values)}, "
+            f"by probability above by accuracy in {better}"
+        )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One supernet: its scores, and what it cost."""
+    """One supernet: its scores by metric, and what it cost."""
 
-    scores: Sequence[float]
+    scores: Mapping[str, Sequence[float]]
     seconds: float
     score_seconds: float
 
@@ -130,12 +139,13 @@ def inherited(name: str, seed: int, candidates: Sequence[Candidate]) -> Run:
     started = time.perf_counter()
     supernet, data = trained_supernet(RECIPES[name], seed)
     seconds = time.perf_counter() - started
-    scores, times = [], []
+    found, times = [], []
     for candidate in candidates:
         started = time.perf_counter()
-        scores.append(score(supernet, candidate, data))
+        found.append(all_scores(supernet, candidate, data))
         times.append(time.perf_counter() - started)
-    return Run(scores, seconds, median(times))
+    by_metric = {metric: [values[metric] for values in found] for metric in METRICS}
+    return Run(by_metric, seconds, median(times))
 
 
 def trained_supernet(
@@ -153,9 +163,16 @@ def trained_supernet(
 
 def score(supernet: searchspaces.Supernet, candidate: Candidate, data: Dataset) -> float:
     """Validation accuracy of a candidate with inherited weights."""
+    return all_scores(supernet, candidate, data)["accuracy"]
+
+
+def all_scores(
+    supernet: searchspaces.Supernet, candidate: Candidate, data: Dataset
+) -> dict[str, float]:
+    """Every metric of a candidate with inherited weights on validation images."""
     supernet.activate(candidate)
     supernet.calibrate(torch.from_numpy(data.x_train[:512]))
-    return accuracy(supernet, data.x_val, data.y_val)
+    return scores(logits_of(supernet, data.x_val).numpy(), data.y_val)
 
 
 def largest_alone() -> float:
@@ -166,6 +183,11 @@ def largest_alone() -> float:
     started = time.perf_counter()
     train(network, data.x_train, data.y_train, settings, seed=0)
     return time.perf_counter() - started
+
+
+def columns(values: Sequence[float]) -> str:
+    """A value a metric, under their names."""
+    return "  ".join(f"{v:>{len(name) + 2}.3f}" for v, name in zip(values, METRICS, strict=True))
 
 
 def tau(a: Sequence[float], b: Sequence[float]) -> float:

@@ -32,7 +32,13 @@ points = arrays(
 
 @pytest.mark.parametrize(
     ("text", "direction"),
-    [("accuracy", "max"), ("latency_ms", "min"), ("latency_ms@rpi4:min", "min"), ("x:max", "max")],
+    [
+        ("accuracy", "max"),
+        ("true_class_probability", "max"),
+        ("latency_ms", "min"),
+        ("latency_ms@rpi4:min", "min"),
+        ("x:max", "max"),
+    ],
 )
 def test_objective_parses_with_a_sensible_direction(text: str, direction: str) -> None:
     objective = Objective.parse(text)

@@ -112,6 +112,7 @@ def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None
         (["--constraint", "weight_bytes<=10"], "nearest feasible bound is"),
         (["--constraint", "latency_ms<=0.000001"], "cheapest network takes"),
         (["--constraint", "accuracy>=2"], "between 0 and 1"),
+        (["--constraint", "true_class_probability>=2"], "between 0 and 1"),
         (["--data", "missing.npz"], "there is no file"),
         (["--data", "broken.npz"], "not a readable .npz"),
         (["--space-option", "depths"], "name=value"),
@@ -240,14 +241,17 @@ def test_a_second_job_starts_from_the_stored_supernet(tmp_path: Path) -> None:
 
 def test_a_learned_distribution_proposes_the_first_candidates(tmp_path: Path) -> None:
     arguments = [
-        "search", *FAST, "--trials", "4", "--objective", "accuracy", "--objective", "weight_bytes",
-        "--differentiable", "epochs=2", "--differentiable", "candidates=2",
-        "--differentiable", "cost_weight=0.1", "--supernet", "epochs=2", "--json",
+        "search", *FAST, "--trials", "4", "--objective", "true_class_probability",
+        "--objective", "weight_bytes", "--differentiable", "epochs=2",
+        "--differentiable", "candidates=2", "--differentiable", "cost_weight=0.1",
+        "--supernet", "epochs=2", "--json",
     ]  # fmt: skip
     done = nas(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (card, *_) = json.loads(done.stdout)
     job = card["job"]["id"]
+    assert 0 < card["metrics"]["true_class_probability"] < 1
+    assert card["provenance"]["true_class_probability"]["kind"] == "measured"
     with sqlite3.connect(tmp_path / "nas_runs" / "nas.db") as database:
         query = "SELECT task, provenance FROM trials WHERE job_id = ? ORDER BY number"
         rows = [(json.loads(t), json.loads(p)) for t, p in database.execute(query, (job,))]
