@@ -1,14 +1,15 @@
-"""Closed-form costs of mobilenet-like networks for whole populations."""
+"""Closed-form costs for whole populations: what every family counts, and mobilenet stages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.core import SearchSpace
 from searchspaces.compression.pruning import kept_channels
 from searchspaces.compression.quantization import EDGE_BITS
 from searchspaces.layers import FLOAT_BITS, Sparsity
@@ -18,6 +19,23 @@ BIAS_BYTES = 4
 SCALE_BYTES = 4
 
 
+def option_values(
+    space: SearchSpace, columns: NDArray[np.int16], name: str, inactive: float = 0.0
+) -> Column:
+    """`(n,)` options of a decision as numbers, of `(d, n)` columns; `inactive` where it is not.
+
+    Texts are 1 for `per_channel` and 0 for any other.
+    """
+    if name not in space.column:
+        return np.full(columns.shape[1], inactive)
+    j = space.column[name]
+    options = [
+        float(o) if not isinstance(o, str) else float(o == "per_channel")
+        for o in space.decisions[j].options
+    ]
+    return np.array([*options, inactive])[columns[j]]
+
+
 @dataclass(frozen=True)
 class BitColumns:
     """`(n,)` weight bits, activation bits, and whether scales are per channel."""
@@ -25,6 +43,15 @@ class BitColumns:
     weight: Column
     activation: Column
     per_channel: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, space: SearchSpace, columns: NDArray[np.int16], stage: str) -> Self:
+        """What `(d, n)` columns chose for `stage` in a `quantization_space`."""
+        return cls(
+            option_values(space, columns, f"{stage}.weight_bits"),
+            option_values(space, columns, f"{stage}.activation_bits", FLOAT_BITS),
+            option_values(space, columns, f"{stage}.granularity").astype(np.bool_),
+        )
 
     def at_edge(self) -> BitColumns:
         """The bits of a first or last layer."""
@@ -104,8 +131,11 @@ class Tally:
         self, n_values: Column | int, bits: BitColumns, where: NDArray[np.bool_] | bool = True
     ) -> None:
         """`n_values` activations are held at once, wherever `where`."""
-        held = np.where(where, n_values * bits.activation, 0.0)
-        np.maximum(self.peak, held, out=self.peak)
+        self.alive_bits(n_values * bits.activation, where)
+
+    def alive_bits(self, n_bits: Column, where: NDArray[np.bool_] | bool = True) -> None:
+        """`(n,)` bits of activations are held at once, wherever `where`."""
+        np.maximum(self.peak, np.where(where, n_bits, 0.0), out=self.peak)
 
     def table(self) -> Mapping[str, Column]:
         """The cost columns."""

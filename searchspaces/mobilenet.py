@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -29,15 +29,22 @@ from searchspaces.compression import (
     quantize_network,
     set_sparsity,
 )
-from searchspaces.costs import BitColumns, SparsityColumn, StageColumns, Tally, add_stage
+from searchspaces.costs import (
+    BitColumns,
+    SparsityColumn,
+    StageColumns,
+    Tally,
+    add_stage,
+    option_values,
+)
 from searchspaces.elastic import ElasticMobileNet, ElasticStage
-from searchspaces.layers import DENSE, FLOAT_BITS, ConvUnit, Sparsity
+from searchspaces.layers import DENSE, ConvUnit, Sparsity
 from searchspaces.network import Bottleneck, MobileNet, Stage, StageShape, plain_network
+from searchspaces.options import Options, check_list, check_texts, check_whole, refused
 from searchspaces.relaxed.mobilenet import RelaxedMobileNet, RelaxedStage
+from searchspaces.resolution import adapted_strides, check_task, map_pixels
 
 STEM_WIDTH = 16
-MIN_RESOLUTION = 4
-BITS = (*range(2, 9), FLOAT_BITS)
 WIDTHS = (
     (12, 16, 24),
     (16, 24, 32),
@@ -49,8 +56,8 @@ WIDTHS = (
 
 
 @dataclass(frozen=True)
-class MobileNetOptions:
-    """What the space offers; narrow it by giving shorter lists.
+class MobileNetOptions(Options):
+    """What the space offers, besides bits; narrow it by giving shorter lists.
 
     Attributes:
         n_stages: 1 to 6.
@@ -61,9 +68,6 @@ class MobileNetOptions:
         squeeze_excitation: whether blocks may have, or lack, channel attention.
         keep: share of the expanded channels left after pruning.
         sparsity: patterns of zeros in pointwise convolutions: `dense`, `2:4`, `0.75` …
-        weight_bits: 2 to 8, or 32 (float).
-        activation_bits: 2 to 8, or 32, where weights are quantized.
-        symmetric: whether weight codes lie around zero, where steps are per tensor.
     """
 
     n_stages: int = 3
@@ -74,52 +78,28 @@ class MobileNetOptions:
     squeeze_excitation: tuple[bool, ...] = (False, True)
     keep: tuple[float, ...] = (0.5, 0.75, 1.0)
     sparsity: tuple[str, ...] = (DENSE,)
-    weight_bits: tuple[int, ...] = (4, 8, 32)
-    activation_bits: tuple[int, ...] = (4, 8, 32)
-    symmetric: tuple[bool, ...] = (True,)
 
-    @classmethod
-    def parse(cls, options: Mapping[str, object]) -> MobileNetOptions:
-        """Read options from JSON: lists for tuples.
+    def check(self) -> None:
+        """Refuse what these options cannot be.
 
         Raises:
-            InvalidInputError: an option that does not exist, or a value it cannot have.
+            InvalidInputError: a value that one cannot have.
         """
-        known = cls.__dataclass_fields__
-        for name in options:
-            if name not in known:
-                raise InvalidInputError(
-                    f"space.options.{name}", options[name], f"options are {', '.join(known)}"
-                )
-        parsed = cls(**{name: _tuples(value) for name, value in options.items()})  # type: ignore[arg-type]
-        parsed._check()
-        return parsed
-
-    def _check(self) -> None:
-        if type(self.n_stages) is not int or not 1 <= self.n_stages <= len(WIDTHS):
-            raise _bad("n_stages", self.n_stages, f"a whole number from 1 to {len(WIDTHS)}")
-        _check_list("depths", self.depths, lambda v: 1 <= v <= 16, "blocks from 1 to 16")
-        _check_list("kernels", self.kernels, lambda v: v in (1, 3, 5, 7, 9), "odd sizes to 9")
-        _check_list("expansions", self.expansions, lambda v: 1 <= v <= 12, "from 1 to 12")
-        for name in ("squeeze_excitation", "symmetric"):
-            _check_list(name, getattr(self, name), lambda v: v in (0, 1), "false, true")
-        _check_list("keep", self.keep, lambda v: 0 < v <= 1, "shares above 0, up to 1", float)
-        self._check_sparsity()
-        for name in ("weight_bits", "activation_bits"):
-            _check_list(name, getattr(self, name), lambda v: v in BITS, "of 2 to 8, or 32")
+        check_whole("n_stages", self.n_stages, 1, len(WIDTHS))
+        check_list("depths", self.depths, lambda v: 1 <= v <= 16, "blocks from 1 to 16")
+        check_list("kernels", self.kernels, lambda v: v in (1, 3, 5, 7, 9), "odd sizes to 9")
+        check_list("expansions", self.expansions, lambda v: 1 <= v <= 12, "from 1 to 12")
+        attention = self.squeeze_excitation
+        check_list("squeeze_excitation", attention, lambda v: v in (0, 1), "false, true")
+        check_list("keep", self.keep, lambda v: 0 < v <= 1, "shares above 0, up to 1", float)
+        check_texts("sparsity", self.sparsity, f"{DENSE}, N:M or a share")
+        for text in self.sparsity:
+            Sparsity.parse(text)
         if self.widths is not None:
             if not isinstance(self.widths, tuple) or len(self.widths) != self.n_stages:
-                raise _bad("widths", self.widths, f"one list per stage, {self.n_stages} lists")
+                raise refused("widths", self.widths, f"one list per stage, {self.n_stages} lists")
             for widths in self.widths:
-                _check_list("widths", widths, lambda v: 4 <= v <= 1024, "channels from 4 to 1024")
-
-    def _check_sparsity(self) -> None:
-        given = self.sparsity
-        good = isinstance(given, tuple) and given and all(isinstance(s, str) for s in given)
-        if not good or len(set(given)) < len(given):
-            raise _bad("sparsity", given, f"a list without repeats, of {DENSE}, N:M or a share")
-        for text in given:
-            Sparsity.parse(text)
+                check_list("widths", widths, lambda v: 4 <= v <= 1024, "channels from 4 to 1024")
 
     def stage_widths(self, i: int) -> tuple[int, ...]:
         """Output channels that stage `i` (from 0) may have."""
@@ -142,10 +122,7 @@ class MobileNetFamily(ModelFamily):
         n_classes: int,
         options: Mapping[str, object] | None = None,
     ) -> None:
-        if min(input_shape[1:]) < MIN_RESOLUTION:
-            raise InvalidInputError("input shape", input_shape, "images of at least 4x4 pixels")
-        if n_classes < 2:
-            raise InvalidInputError("classes", n_classes, "at least two classes")
+        check_task(input_shape, n_classes)
         self.input_shape = input_shape
         self.n_classes = n_classes
         self.options = MobileNetOptions.parse(options or {})
@@ -154,23 +131,12 @@ class MobileNetFamily(ModelFamily):
     @cached_property
     def strides(self) -> tuple[int, ...]:
         """Stride of the stem, then of each stage."""
-        side, n_halvings = min(self.input_shape[1:]), 0
-        while -(-side // 2) >= MIN_RESOLUTION:
-            side, n_halvings = -(-side // 2), n_halvings + 1
-        n = self.options.n_stages
-        order = [*range(2, n + 1), 0, 1]
-        halved = set(order[:n_halvings])
-        return tuple(2 if i in halved else 1 for i in range(n + 1))
+        return adapted_strides(self.input_shape, [*range(2, self.options.n_stages + 1), 0, 1])
 
     @cached_property
     def pixels(self) -> tuple[int, ...]:
         """Positions of the feature map after the stem, then after each stage."""
-        height, width = self.input_shape[1:]
-        out = []
-        for stride in self.strides:
-            height, width = -(-height // stride), -(-width // stride)
-            out.append(height * width)
-        return tuple(out)
+        return map_pixels(self.input_shape, self.strides)
 
     def build(self, candidate: Candidate) -> nn.Module:
         """The dense float network, before pruning and quantization."""
@@ -208,7 +174,7 @@ class MobileNetFamily(ModelFamily):
 
     def stage_bits(self, candidate: Candidate) -> list[StageBits]:
         """Bits by stage."""
-        return [self._stage_bits(candidate, name) for name in self._stages]
+        return [StageBits.of(candidate, name) for name in self._stages]
 
     def supernet(self) -> ElasticMobileNet:
         """A new supernet of the space, with random weights."""
@@ -315,15 +281,6 @@ class MobileNetFamily(ModelFamily):
         quantization = quantization_space(o.n_stages, o.weight_bits, o.activation_bits, o.symmetric)
         return SearchSpace(tuple(architecture)).join(pruning).join(quantization)
 
-    def _stage_bits(self, candidate: Candidate, name: str) -> StageBits:
-        values = candidate.values
-        return StageBits(
-            weight=_int(values, f"{name}.weight_bits"),
-            activation=_int(values, f"{name}.activation_bits", FLOAT_BITS),
-            per_channel=values.get(f"{name}.granularity") == "per_channel",
-            symmetric=bool(values.get(f"{name}.symmetric", True)),
-        )
-
     def _sparsity_column(self, columns: NDArray[np.int16], name: str) -> SparsityColumn | None:
         j = self.space.column.get(f"{name}.sparsity")
         if j is None:
@@ -334,21 +291,12 @@ class MobileNetFamily(ModelFamily):
     def _stage_columns(self, columns: NDArray[np.int16], i: int) -> StageColumns:
         name = self._stages[i]
 
-        def column(field: str, inactive: float = 0.0) -> NDArray[np.float64]:
-            full = f"{name}.{field}"
-            if full not in self.space.column:
-                return np.full(columns.shape[1], inactive)
-            j = self.space.column[full]
-            options = [
-                float(o) if not isinstance(o, str) else float(o == "per_channel")
-                for o in self.space.decisions[j].options
-            ]
-            return np.array([*options, inactive])[columns[j]]
+        def column(field: str) -> NDArray[np.float64]:
+            return option_values(self.space, columns, f"{name}.{field}")
 
         n_in: NDArray[np.float64] = np.full(columns.shape[1], float(STEM_WIDTH))
         if i:
-            j = self.space.column[f"{self._stages[i - 1]}.width"]
-            n_in = np.array(self.space.decisions[j].options, dtype=np.float64)[columns[j]]
+            n_in = option_values(self.space, columns, f"{self._stages[i - 1]}.width")
         return StageColumns(
             n_in=n_in,
             width=column("width"),
@@ -358,11 +306,7 @@ class MobileNetFamily(ModelFamily):
             squeeze=column("se").astype(np.bool_),
             keep=column("keep"),
             sparsity=self._sparsity_column(columns, name),
-            bits=BitColumns(
-                column("weight_bits"),
-                column("activation_bits", FLOAT_BITS),
-                column("granularity").astype(np.bool_),
-            ),
+            bits=BitColumns.of(self.space, columns, name),
             stride=self.strides[i + 1],
             pixels_in=self.pixels[i],
             pixels_out=self.pixels[i + 1],
@@ -375,25 +319,7 @@ def _mobilenet(network: nn.Module) -> MobileNet[ConvUnit]:
     return network
 
 
-def _int(values: Mapping[str, Value], name: str, default: int | None = None) -> int:
-    value = values[name] if default is None else values.get(name, default)
+def _int(values: Mapping[str, Value], name: str) -> int:
+    value = values[name]
     assert isinstance(value, (int, float))
     return int(value)
-
-
-def _tuples(value: object) -> object:
-    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
-
-
-def _bad(name: str, value: object, expected: str) -> InvalidInputError:
-    return InvalidInputError(f"space.options.{name}", value, expected)
-
-
-def _check_list(name: str, values: object, accept: object, expected: str, kind: type = int) -> None:
-    assert callable(accept)
-    numbers = (int, float) if kind is float else (int,)
-    good = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
-    if not good or not all(isinstance(v, numbers) and accept(v) for v in values):  # type: ignore[attr-defined]
-        raise _bad(name, values, f"a list that is not empty, {expected}")
-    if list(values) != sorted(set(values)):  # type: ignore[call-overload]
-        raise _bad(name, values, "rising values without repeats")

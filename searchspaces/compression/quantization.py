@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from torch import nn
 
-from nas.core import Condition, Decision, SearchSpace
+from nas.core import Candidate, Condition, Decision, SearchSpace
 from searchspaces.layers import (
     FLOAT_BITS,
     ActivationQuantizer,
@@ -32,6 +32,17 @@ class StageBits:
     activation: int
     per_channel: bool
     symmetric: bool = True
+
+    @classmethod
+    def of(cls, candidate: Candidate, stage: str) -> Self:
+        """What `candidate` chose for `stage` in a `quantization_space`."""
+        values = candidate.values
+        return cls(
+            weight=int(values[f"{stage}.weight_bits"]),
+            activation=int(values.get(f"{stage}.activation_bits", FLOAT_BITS)),
+            per_channel=values.get(f"{stage}.granularity") == "per_channel",
+            symmetric=bool(values.get(f"{stage}.symmetric", True)),
+        )
 
     @property
     def grid(self) -> WeightGrid | None:
@@ -95,7 +106,7 @@ def place_bits(network: MobileNet[Any], bits: Sequence[StageBits], placement: Pl
     """Tell `placement` the bits of every weight and activation in use; `bits` has one per stage."""
     first, last = bits[0].at_edge(), bits[-1]
     placement.activation(network, "input_quantizer", first)
-    _place_conv(network.stem, first, placement)
+    place_conv(network.stem, first, placement)
     before = first.activation
     for stage, stage_bits in zip(network.stages, bits, strict=True):
         assert isinstance(stage, Stage)
@@ -105,17 +116,22 @@ def place_bits(network: MobileNet[Any], bits: Sequence[StageBits], placement: Pl
         for block in islice(stage.blocks, stage.depth):
             assert isinstance(block, Bottleneck)
             _place_block(block, stage_bits, placement)
-    _place_conv(network.head, last, placement)
+    place_conv(network.head, last, placement)
     placement.activation(network, "pool_quantizer", last.at_edge())
     placement.weight(network.classifier, last.at_edge())
 
 
 def quantize_network(network: MobileNet[ConvUnit], bits: Sequence[StageBits]) -> None:
     """Fold batch norms and attach quantizers, observing, in place; `bits` has one per stage."""
+    fold_norms(network)
+    place_bits(network, bits, NewQuantizers())
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Move every batch norm into its convolution, in place."""
     for module in network.modules():
         if isinstance(module, ConvUnit):
             module.fold_norm()
-    place_bits(network, bits, _NewQuantizers())
 
 
 def bake_weights(network: nn.Module) -> None:
@@ -146,10 +162,11 @@ def _layer_of(module: nn.Module) -> nn.Conv2d | nn.Linear | None:
             return None
 
 
-class _NewQuantizers:
-    """Attaches plain quantizers."""
+class NewQuantizers:
+    """Attaches plain quantizers, observing."""
 
     def weight(self, unit: nn.Module, bits: StageBits) -> None:
+        """The weight of `unit` has `bits.weight` bits."""
         assert isinstance(unit, (ConvUnit, LinearUnit))
         grid, layer = bits.grid, _layer_of(unit)
         unit.weight_quantizer = None if grid is None else WeightQuantizer(grid)
@@ -157,21 +174,23 @@ class _NewQuantizers:
             unit.weight_quantizer.fit(layer.weight)
 
     def activation(self, owner: nn.Module, name: str, bits: StageBits) -> None:
+        """The quantizer `name` of `owner` has `bits.activation` bits."""
         width = bits.activation
         setattr(owner, name, ActivationQuantizer(width) if width < FLOAT_BITS else None)
 
 
-def _place_conv(unit: nn.Module, bits: StageBits, placement: Placement) -> None:
+def place_conv(unit: nn.Module, bits: StageBits, placement: Placement) -> None:
+    """Weight and output of a convolution have these bits."""
     placement.weight(unit, bits)
     placement.activation(unit, "output_quantizer", bits)
 
 
 def _place_block(block: Bottleneck[Any], bits: StageBits, placement: Placement) -> None:
     for unit in (block.expand, block.depthwise, block.project):
-        _place_conv(unit, bits, placement)
+        place_conv(unit, bits, placement)
     if block.attention is not None and block.attends:
-        _place_conv(block.attention.squeeze, bits, placement)
-        _place_conv(block.attention.excite, bits, placement)
+        place_conv(block.attention.squeeze, bits, placement)
+        place_conv(block.attention.excite, bits, placement)
         placement.activation(block.attention, "pool_quantizer", bits)
         placement.activation(block.attention, "output_quantizer", bits)
     placement.activation(block, "output_quantizer", bits if block.residual else FLOAT)

@@ -34,11 +34,11 @@ class ConvUnit(nn.Module):
         groups: int = 1,
         activation: nn.Module | None = None,
         norm: bool = True,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            n_in, n_out, kernel, stride, kernel // 2, groups=groups, bias=not norm
-        )
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv2d(n_in, n_out, kernel, stride, padding, dilation, groups, bias=not norm)
         self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(n_out) if norm else None
         self.activation = activation
         self.sparsity: Sparsity | None = None
@@ -56,7 +56,9 @@ class ConvUnit(nn.Module):
                 weight = self.sparsity.apply(weight)
             if self.weight_quantizer is not None:
                 weight = self.weight_quantizer(weight)
-            x = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, 1, conv.groups)
+            x = F.conv2d(
+                x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+            )
         if self.norm is not None:
             x = self.norm(x)
         if self.activation is not None and not self._activation_is_implied:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.core import SearchSpace
 from searchspaces.layers import DENSE, FLOAT_BITS, Sparsity, WeightGrid
 from searchspaces.layers.quantizers import TYPICAL_SHARES, activation_codes, activation_grid
 from searchspaces.relaxed._base import batch_norm
@@ -30,6 +32,31 @@ class MixedBits:
     per_channel: Tensor
     symmetric: Tensor
     noise: bool = False
+
+    @classmethod
+    def of(
+        cls, space: SearchSpace, weights: Mapping[str, Tensor], stage: str, noise: bool = False
+    ) -> Self | None:
+        """Those of `stage`, of weights by decision; None where all is float, or nothing chosen."""
+
+        def by_option(name: str) -> dict[object, Tensor]:
+            if f"{stage}.{name}" not in weights:
+                return {}
+            options = space.decisions[space.column[f"{stage}.{name}"]].options
+            return dict(zip(options, weights[f"{stage}.{name}"], strict=True))
+
+        weight = {int(b): p for b, p in by_option("weight_bits").items()}  # type: ignore[call-overload]
+        if set(weight) <= {FLOAT_BITS}:
+            return None
+        one = weights[f"{stage}.weight_bits"].new_ones(())
+        activation = {int(b): p for b, p in by_option("activation_bits").items()}  # type: ignore[call-overload]
+        return cls(
+            weight,
+            activation or {FLOAT_BITS: one},
+            by_option("granularity").get("per_channel", 0 * one),
+            by_option("symmetric").get(True, one),
+            noise,
+        )
 
     def weights(self, weight: Tensor) -> Tensor:
         """`weight`, output channels first, as the mixture of its roundings.
@@ -91,6 +118,7 @@ class MixedConv(nn.Module):
         n_in, n_out: channels; the same where `depthwise`.
         kernels: sizes, rising; smaller ones are the centre of the largest.
         sparsities: patterns of zeros there are.
+        dilation: between a kernel's taps.
     """
 
     def __init__(
@@ -102,12 +130,13 @@ class MixedConv(nn.Module):
         depthwise: bool = False,
         sparsities: Sequence[str] = (DENSE,),
         norm: bool = True,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         largest = max(kernels)
-        groups = n_out if depthwise else 1
+        groups, padding = n_out if depthwise else 1, dilation * (largest // 2)
         self.conv = nn.Conv2d(
-            n_in, n_out, largest, stride, largest // 2, groups=groups, bias=not norm
+            n_in, n_out, largest, stride, padding, dilation, groups, bias=not norm
         )
         self.norm = batch_norm(n_out) if norm else None
         self._patterns = [Sparsity.parse(text) for text in sparsities]
@@ -142,7 +171,7 @@ class MixedConv(nn.Module):
         if bits is not None:
             weight = bits.weights(weight)
         conv = self.conv
-        x = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, 1, conv.groups)
+        x = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         return x if self.norm is None else self.norm(x)
 
     def _zeroed(self, weight: Tensor, shares: Tensor) -> Tensor:
@@ -152,6 +181,11 @@ class MixedConv(nn.Module):
             if share.detach() != 0
         ]
         return torch.stack(parts).sum(0)
+
+
+def rounded(x: Tensor, bits: MixedBits | None) -> Tensor:
+    """Activations `x` of any shape at these bits; as they are where there are none."""
+    return x if bits is None else bits.activations(x)
 
 
 def first_channels(counts: Sequence[int], n: int) -> Tensor:

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from nas.core import SearchSpace
 from searchspaces.compression import kept_channels
-from searchspaces.layers import DENSE, FLOAT_BITS
+from searchspaces.layers import DENSE
 from searchspaces.network import squeeze_width
 from searchspaces.relaxed._base import Mix, RelaxedNetwork
-from searchspaces.relaxed.layers import MixedBits, MixedConv, first_channels
+from searchspaces.relaxed.layers import MixedBits, MixedConv, first_channels, rounded
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class RelaxedMobileNet(RelaxedNetwork):
         entering = x.new_ones(1)
         for i, stage in enumerate(self.stages, 1):
             chosen = self._chosen(weights, f"stage{i}.")
-            x = stage(x, entering, chosen, self._bits(chosen, f"stage{i}."))
+            bits = MixedBits.of(self.space, weights, f"stage{i}", self._noise)
+            x = stage(x, entering, chosen, bits)
             entering = chosen["width"]
         x = F.relu6(self.head(x)).mean((2, 3)) * (entering @ self.head_masks)
         logits: Tensor = self.classifier(x)
@@ -97,26 +98,6 @@ class RelaxedMobileNet(RelaxedNetwork):
     @staticmethod
     def _chosen(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
-    def _bits(self, chosen: Mapping[str, Tensor], prefix: str) -> MixedBits | None:
-        def by_option(name: str) -> dict[object, Tensor]:
-            if name not in chosen:
-                return {}
-            options = self.space.decisions[self.space.column[prefix + name]].options
-            return dict(zip(options, chosen[name], strict=True))
-
-        weight = {int(b): p for b, p in by_option("weight_bits").items()}  # type: ignore[call-overload]
-        if set(weight) == {FLOAT_BITS}:
-            return None
-        one = chosen["weight_bits"].new_ones(())
-        activation = {int(b): p for b, p in by_option("activation_bits").items()}  # type: ignore[call-overload]
-        return MixedBits(
-            weight,
-            activation or {FLOAT_BITS: one},
-            by_option("granularity").get("per_channel", 0 * one),
-            by_option("symmetric").get(True, one),
-            self._noise,
-        )
 
 
 class _Stage(nn.Module):
@@ -205,12 +186,12 @@ class _Block(nn.Module):
         expansion, keep = chosen["expansion"], chosen["keep"]
         mask = torch.einsum("i,e,k,iekc->c", entering, expansion, keep, self.hidden_masks)
         sparsity = None if self._is_dense else chosen["sparsity"]
-        y = _rounded(F.relu6(self.expand(x, bits, sparsity=sparsity)), bits)
+        y = rounded(F.relu6(self.expand(x, bits, sparsity=sparsity)), bits)
         y = y * mask[:, None, None]
-        y = _rounded(F.relu6(self.depthwise(y, bits, kernel=chosen["kernel"])), bits)
+        y = rounded(F.relu6(self.depthwise(y, bits, kernel=chosen["kernel"])), bits)
         y = y * mask[:, None, None]
         y = self._attended(y, entering, chosen, bits)
-        return _rounded(self.project(y, bits, sparsity=sparsity), bits)
+        return rounded(self.project(y, bits, sparsity=sparsity), bits)
 
     def _attended(
         self, y: Tensor, entering: Tensor, chosen: Mapping[str, Tensor], bits: MixedBits | None
@@ -227,10 +208,6 @@ class _Block(nn.Module):
         squeezed = F.relu6(self.squeeze(pooled, bits)) * inner[:, None, None]
         scale = F.relu6(self.excite(squeezed, bits) + 3) / 6  # torch's has no second derivative
         return y * (1 - share + share * scale)
-
-
-def _rounded(x: Tensor, bits: MixedBits | None) -> Tensor:
-    return x if bits is None else bits.activations(x)
 
 
 def _fitted(x: Tensor, n: int) -> Tensor:
