@@ -48,7 +48,7 @@ Data = Annotated[
     str, typer.Option(help="digits, mnist, an .npz file, or a folder <class>/<image>.")
 ]
 DataLimit = Annotated[int | None, typer.Option(help="Use at most this many images.")]
-Space = Annotated[str, typer.Option(help="Family of networks.")]
+Space = Annotated[str, typer.Option(help="Family of networks: mobilenet or cells.")]
 SpaceOption = Annotated[
     list[str] | None, typer.Option(help='Narrow the space, for example "n_stages=2". Repeatable.')
 ]

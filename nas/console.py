@@ -177,23 +177,27 @@ def front_table(front: Front) -> Table | str:
         return _unscored(front.trials) or missed
     metrics = [*front.goals.metrics, *ALSO_SHOWN]
     shown = [m for m in dict.fromkeys(metrics) if all(m in x.metrics for x in front)]
+    keeps = [_keeps(model) for model in front]
+    caption = "bits: weights/activations per stage"
     table = Table(
         title=f"Pareto front of {escape(front.job.name)} ({front.job.job_id})",
-        caption="bits: weights/activations per stage; keep: channels left per stage",
+        caption=f"{caption}; keep: channels left per stage" if any(keeps) else caption,
     )
     for name in ("#", *map(label, shown)):
         table.add_column(name, justify="right", min_width=min(8, len(name)))
     table.add_column("bits", no_wrap=True)
-    table.add_column("keep", no_wrap=True)
-    for i, model in enumerate(front, 1):
-        keeps = [
-            f"{v:g}".removeprefix("0")
-            for k, v in model.candidate.values.items()
-            if k.endswith(".keep")
-        ]
+    if any(keeps):
+        table.add_column("keep", no_wrap=True)
+    for i, (model, keep) in enumerate(zip(front, keeps, strict=True), 1):
         cells = [_number(model.metrics[m]) for m in shown]
-        table.add_row(str(i), *cells, " ".join(_bits(model)), " ".join(keeps))
+        table.add_row(str(i), *cells, " ".join(_bits(model)), *([keep] if any(keeps) else []))
     return table
+
+
+def _keeps(model: Model) -> str:
+    """Share of channels left per stage; empty where nothing is pruned so."""
+    values = model.candidate.values.items()
+    return " ".join(f"{v:g}".removeprefix("0") for k, v in values if k.endswith(".keep"))
 
 
 def _bits(model: Model) -> list[str]:

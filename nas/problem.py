@@ -82,7 +82,8 @@ class Problem:
             spec.space.name, dataset.input_shape, dataset.n_classes, spec.space.options
         )
         problem = cls(spec, dataset, family)
-        _ = problem.supernet_settings
+        if problem.supernet_settings is not None:
+            family.supernet()  # refuses where the family has none
         problem._check_metrics()
         problem._check_resources()
         problem.strategy()

@@ -6,12 +6,24 @@ from collections.abc import Mapping
 
 from nas.core import UnknownNameError
 from searchspaces._base import ModelFamily, Supernet
+from searchspaces.cells.family import CellFamily
 from searchspaces.compression.pruning import Importance
 from searchspaces.mobilenet import MobileNetFamily
 
-FAMILIES: Mapping[str, type[MobileNetFamily]] = {"mobilenet": MobileNetFamily}
+FAMILIES: Mapping[str, type[MobileNetFamily] | type[CellFamily]] = {
+    "cells": CellFamily,
+    "mobilenet": MobileNetFamily,
+}
 
-__all__ = ["FAMILIES", "Importance", "MobileNetFamily", "ModelFamily", "Supernet", "family"]
+__all__ = [
+    "CellFamily",
+    "FAMILIES",
+    "Importance",
+    "MobileNetFamily",
+    "ModelFamily",
+    "Supernet",
+    "family",
+]
 
 
 def family(

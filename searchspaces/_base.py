@@ -78,7 +78,11 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def supernet(self) -> Supernet:
-        """A new supernet of the space, with random weights."""
+        """A new supernet of the space, with random weights.
+
+        Raises:
+            InvalidInputError: the family has none.
+        """
 
     @abstractmethod
     def relaxed(self, noise: bool = False) -> RelaxedNetwork:

@@ -1,4 +1,8 @@
-"""Costs counted on a built network as it runs, layer by layer; the check on the closed forms."""
+"""Costs counted on a built network as it runs, layer by layer; the check on the closed forms.
+
+Within an inverted bottleneck a residual is held beside each layer's input and output; within a cell
+its inputs are, and its nodes from when they are complete until it ends (see `cells/costs.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from searchspaces.cells.network import Cell, Node, Projection, Reduction
 from searchspaces.costs import BIAS_BYTES, SCALE_BYTES
 from searchspaces.layers import FLOAT_BITS, ActivationQuantizer, ConvUnit, LinearUnit
 from searchspaces.network import Bottleneck
@@ -28,6 +33,11 @@ def count(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, fl
             case Bottleneck():
                 handles.append(module.register_forward_pre_hook(counter.enter_block))
                 handles.append(module.register_forward_hook(counter.leave_block))
+            case Cell() | Reduction():
+                handles.append(module.register_forward_pre_hook(counter.enter_cell))
+                handles.append(module.register_forward_hook(counter.leave_cell))
+            case Node() | Projection():
+                handles.append(module.register_forward_hook(counter.node))
             case _:
                 pass
     try:
@@ -46,6 +56,7 @@ class _Counter:
         self.sums = dict.fromkeys(("params", "macs", "bit_ops", "weight_bytes"), 0)
         self.peak_bits = 0
         self.held: Tensor | None = None
+        self.cell_bits = 0
         self.quantized_to: list[tuple[Tensor, int]] = []
 
     def table(self) -> dict[str, float]:
@@ -60,6 +71,19 @@ class _Counter:
 
     def leave_block(self, module: Bottleneck, args: tuple[Tensor], out: Tensor) -> None:
         self.held = None
+
+    def enter_cell(self, module: Cell | Reduction, args: tuple[Tensor, ...]) -> None:
+        distinct = {id(t): t for t in args}.values()
+        self.cell_bits = sum(t.numel() * self._bits(t) for t in distinct)
+
+    def node(self, module: Node | Projection, args: object, out: Tensor) -> None:
+        if isinstance(module, Node) and module.output_quantizer is None:
+            self.quantized_to.append((out, FLOAT_BITS))
+        self.cell_bits += out.numel() * self._bits(out)
+
+    def leave_cell(self, module: Cell | Reduction, args: object, out: Tensor) -> None:
+        self.peak_bits = max(self.peak_bits, self.cell_bits)
+        self.cell_bits = 0
 
     def weighted(self, module: ConvUnit | LinearUnit, args: tuple[Tensor], out: Tensor) -> None:
         layer = module.conv if isinstance(module, ConvUnit) else module.linear
@@ -85,7 +109,8 @@ class _Counter:
         tensors = [args[0], out]
         if self.held is not None and self.held is not args[0]:
             tensors.append(self.held)
-        self.peak_bits = max(self.peak_bits, sum(t.numel() * self._bits(t) for t in tensors))
+        needed = self.cell_bits + sum(t.numel() * self._bits(t) for t in tensors)
+        self.peak_bits = max(self.peak_bits, needed)
 
     def _bits(self, tensor: Tensor) -> int:
         """What `tensor` was last quantized to."""

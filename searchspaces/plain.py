@@ -62,7 +62,9 @@ def plain_module_source(
         title=title,
         weights=weights_name,
         shape=f"(batch, {', '.join(str(s) for s in example.shape[1:])})",
-        layers="\n".join(f"        self.{name} = nn.{leaf!r}" for name, leaf in leaves.items()),
+        layers="\n".join(
+            f"        self.{name} = nn.{_made(leaf)}" for name, leaf in leaves.items()
+        ),
         forward=_indented(code),
     )
     state = {
@@ -71,6 +73,13 @@ def plain_module_source(
         for key, value in leaf.state_dict().items()
     }
     return source, state
+
+
+def _made(leaf: nn.Module) -> str:
+    """The call that makes a layer; for average pools, with what their `repr` leaves out."""
+    if isinstance(leaf, nn.AvgPool2d):
+        return f"{repr(leaf)[:-1]}, count_include_pad={leaf.count_include_pad})"
+    return repr(leaf)
 
 
 def _flat_name(target: str) -> str:

@@ -1,245 +1,242 @@
-"""Cells whose edges mix operations: NAS-Bench-201's, and smaller or larger ones of the kind."""
+"""Networks of cells whose edges mix operations, and whose stages mix bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from nas.core import Decision, SearchSpace, UnknownNameError
-from searchspaces.layers import Sparsity
-from searchspaces.relaxed._base import Mix, RelaxedNetwork, batch_norm
+from nas.core import SearchSpace
+from searchspaces.cells.operations import OPERATIONS, Kind, Operation
+from searchspaces.cells.skeleton import N_STAGES, Site, Skeleton
+from searchspaces.cells.topology import Topology
+from searchspaces.layers import DENSE
+from searchspaces.relaxed._base import Mix, RelaxedNetwork
+from searchspaces.relaxed.layers import MixedBits, MixedConv, rounded
 
 NOISE = 1.0
 """Standard deviation of the operation that gives noise (R-DARTS, space S4)."""
 
 
-@dataclass(frozen=True)
-class _Operation:
-    """Makes the operation for a number of channels; None for one that gives zeros."""
+class RelaxedCells(RelaxedNetwork):
+    """Stem, three stages of mixed cells with reductions between them, classifier.
 
-    make: Callable[[int], nn.Module] | None
-    has_weights: bool
+    With one-hot mixtures it computes what a candidate's network of the same skeleton does, but for
+    learned steps and the norms' statistics and scales. Stem and classifier stay float: they never
+    have fewer than 8 bits.
 
+    Args:
+        space: decisions of the skeleton's cells, and of its stages' bits where they have any.
+        skeleton: where cells stand.
+        noise: weights get noise as wide as a step instead of being rounded.
 
-def _conv(kernel: int, sparsity: Sparsity | None = None) -> Callable[[int], nn.Module]:
-    def make(width: int) -> nn.Module:
-        conv = _SparseConv(width, kernel, sparsity)
-        return nn.Sequential(nn.ReLU(), conv, batch_norm(width))
+    Attributes:
+        skeleton: as given.
 
-    return make
+    Reference: Liu et al. 2019 (DARTS), equation 2; Cai and Vasconcelos 2020 (EdMIPS), section 3.3,
+    for bits within one set of weights.
+    """
 
+    def __init__(self, space: SearchSpace, skeleton: Skeleton, noise: bool = False) -> None:
+        super().__init__()
+        self.space = space
+        self.skeleton, self._noise = skeleton, noise
+        width = skeleton.width
+        self.stem = MixedConv(skeleton.input_shape[0], width, (3,), skeleton.stem_stride)
+        self.cells = nn.ModuleList(
+            MixedReduction(site) if site.owner is None else MixedCell(site, skeleton.topology)
+            for site in skeleton.sites
+        )
+        self.classifier = nn.Linear(skeleton.n_out, skeleton.n_classes)
 
-class _SparseConv(nn.Conv2d):
-    """A convolution of which only the largest weights count, where there is a pattern of zeros."""
-
-    def __init__(self, width: int, kernel: int, sparsity: Sparsity | None) -> None:
-        super().__init__(width, width, kernel, padding=kernel // 2, bias=False)
-        self.sparsity = sparsity
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape."""
-        weight = self.weight if self.sparsity is None else self.sparsity.apply(self.weight)
-        return F.conv2d(x, weight, padding=self.padding)
-
-
-def _separable(width: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for _ in range(2):
-        layers += [
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
-            nn.Conv2d(width, width, 1, bias=False),
-            batch_norm(width),
+    def forward(self, x: Tensor, mix: Mix) -> Tensor:
+        """`(B, C, H, W)` images to `(B, n_classes)` logits."""
+        skeleton = self.skeleton
+        chosen = dict(zip(self.space.names, mix, strict=True))
+        weights = {owner: skeleton.topology.weights(chosen, owner) for owner in skeleton.owners}
+        bits = [
+            MixedBits.of(self.space, chosen, f"stage{i}", self._noise)
+            for i in range(1, N_STAGES + 1)
         ]
-    return nn.Sequential(*layers)
+        tensors = [self.stem(x)]
+        for site, cell in zip(skeleton.sites, self.cells, strict=True):
+            inputs = [tensors[i] for i in site.inputs]
+            owned = [] if site.owner is None else weights[site.owner]
+            tensors.append(cell(inputs, owned, bits[site.stage]))
+        logits: Tensor = self.classifier(torch.relu(tensors[-1]).mean((2, 3)))
+        return logits
+
+    @property
+    def parameter_free(self) -> list[list[bool]]:
+        """By decision and option, whether it is an operation without weights."""
+        topology = self.skeleton.topology
+        flags = [not operation.has_weights for operation in topology.operations]
+        return [
+            flags if decision.options == topology.names else [False] * len(decision.options)
+            for decision in self.space.decisions
+        ]
 
 
-def _average(width: int) -> nn.Module:
-    return nn.Sequential(nn.AvgPool2d(3, 1, 1, count_include_pad=False), batch_norm(width))
+class MixedCell(nn.Module):
+    """Nodes that each sum the mixed edges from all before it.
 
-
-def _skip(width: int) -> nn.Module:
-    return nn.Identity()
-
-
-class _Noise(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return NOISE * torch.randn_like(x)
-
-
-def _noise(width: int) -> nn.Module:
-    return _Noise()
-
-
-KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-"""Sizes of the convolutions that may be sparse."""
-
-OPERATIONS: Mapping[str, _Operation] = {
-    "none": _Operation(None, has_weights=False),
-    "skip_connect": _Operation(_skip, has_weights=False),
-    **{name: _Operation(_conv(kernel), has_weights=True) for name, kernel in KERNELS.items()},
-    "sep_conv_3x3": _Operation(_separable, has_weights=True),
-    "avg_pool_3x3": _Operation(_average, has_weights=False),
-    "noise": _Operation(_noise, has_weights=False),
-}
-
-
-def operation(name: str) -> _Operation:
-    """The operation of that name; `nor_conv_3x3/0.95` has that pattern of zeros (DASS).
-
-    The architecture's gradient then sees the masked convolution, in every step.
-
-    Raises:
-        UnknownNameError: no such operation, or none that can be sparse.
-        InvalidInputError: a pattern of zeros that cannot be.
+    Attributes:
+        ends: of each edge.
     """
-    plain, slash, sparsity = name.partition("/")
-    if plain not in OPERATIONS or (slash and plain not in KERNELS):
-        raise UnknownNameError("operation", name, [*OPERATIONS, *(f"{k}/0.95" for k in KERNELS)])
-    if slash:
-        return _Operation(_conv(KERNELS[plain], Sparsity.parse(sparsity)), has_weights=True)
-    return OPERATIONS[plain]
+
+    def __init__(self, site: Site, topology: Topology) -> None:
+        super().__init__()
+        self._stride, self._outputs = site.stride, topology.outputs
+        self._targets = range(topology.n_inputs, topology.n_nodes)
+        self.ends = topology.edges
+        strides = (site.stride_in, 1)[: topology.n_inputs]
+        self.projections = nn.ModuleList(
+            MixedConv(n_in, site.width, stride=stride)
+            for n_in, stride in zip(site.n_in, strides, strict=True)
+            if topology.n_inputs > 1
+        )
+        self.edges = nn.ModuleList(
+            MixedEdge(topology.operations, site.width, site.stride if i < topology.n_inputs else 1)
+            for i, _ in topology.edges
+        )
+
+    def forward(
+        self, inputs: Sequence[Tensor], weights: Sequence[Tensor], bits: MixedBits | None
+    ) -> Tensor:
+        """`(B, n_in, H, W)` each to `(B, width times outputs, H / stride, W / stride)`.
+
+        Args:
+            inputs: images.
+            weights: `(operations,)` by edge.
+            bits: of the stage.
+        """
+        nodes = [MixedNode(x, bits) for x in inputs]
+        for i, projection in enumerate(self.projections):
+            x = rounded(projection(nodes[i].rectified, bits), bits)
+            nodes[i] = MixedNode(x, bits)
+        empty = 0.0 * nodes[-1].value[:, :, :: self._stride, :: self._stride]
+        for target in self._targets:
+            edges = zip(self.ends, self.edges, weights, strict=True)
+            parts = [edge(nodes[i], w, bits) for (i, j), edge, w in edges if j == target]
+            computed = [part for part in parts if part is not None]
+            total = torch.stack(computed).sum(0) if computed else empty
+            nodes.append(MixedNode(rounded(total, bits), bits))
+        outputs = [nodes[i].value for i in self._outputs]
+        return rounded(torch.cat(outputs, 1), bits) if len(outputs) > 1 else outputs[0]
 
 
-def cell_space(n_nodes: int, operations: Sequence[str], n_cells: int | None = None) -> SearchSpace:
-    """One operation for every edge `i>j` between `n_nodes` nodes, of one cell that all repeat.
+class MixedNode:
+    """What a node holds, `(B, C, H, W)`, and its rectified copy, made when it is first read."""
 
-    Operations are those of `OPERATIONS`; convolutions may be sparse, `nor_conv_3x3/0.95`.
-    With `n_cells`, every cell has decisions of its own, `cell1.0>1` …: unshared cells (D-DARTS).
+    def __init__(self, value: Tensor, bits: MixedBits | None) -> None:
+        self.value = value
+        self._bits = bits
 
-    Raises:
-        UnknownNameError: no such operation.
-        InvalidInputError: a pattern of zeros that cannot be.
-    """
-    edges = [f"{i}>{j}" for j in range(1, n_nodes) for i in range(j)]
-    cells = [""] if n_cells is None else [f"cell{c}." for c in range(1, n_cells + 1)]
-    names = [cell + edge for cell in cells for edge in edges]
-    for name in operations:
-        operation(name)
-    return SearchSpace(tuple(Decision(n, tuple(operations), ordered=False) for n in names))
+    @cached_property
+    def rectified(self) -> Tensor:
+        """`(B, C, H, W)` without negative values."""
+        return rounded(torch.relu(self.value), self._bits)
 
 
 class MixedEdge(nn.Module):
     """The weighted sum of what every operation makes of a node (DARTS, equation 2)."""
 
-    def __init__(self, operations: Sequence[str], width: int) -> None:
+    def __init__(self, operations: Sequence[Operation], width: int, stride: int = 1) -> None:
         super().__init__()
-        makers = [operation(name).make for name in operations]
         self.operations = nn.ModuleList(
-            nn.Identity() if make is None else make(width) for make in makers
+            _mixed(operation.with_stride(stride), width, stride) for operation in operations
         )
-        self._computed = [i for i, make in enumerate(makers) if make is not None]
+        self._computed = [i for i, o in enumerate(operations) if o.kind is not Kind.NONE]
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape; `weights (options,)`."""
+    def forward(self, node: MixedNode, weights: Tensor, bits: MixedBits | None) -> Tensor | None:
+        """`(B, C, H / stride, W / stride)`, or None where all weights `(options,)` are 0."""
         asked = weights.detach() != 0
-        parts = [weights[i] * self.operations[i](x) for i in self._computed if asked[i]]
-        return torch.stack(parts).sum(0) if parts else 0.0 * x
+        parts = [weights[i] * self.operations[i](node, bits) for i in self._computed if asked[i]]
+        return torch.stack(parts).sum(0) if parts else None
 
 
-class MixedCell(nn.Module):
-    """Nodes that each sum the edges from all before it; gives the last node."""
+class MixedReduction(nn.Module):
+    """The fixed residual block between stages (`searchspaces.cells.network.Reduction`)."""
 
-    def __init__(self, edges: Sequence[tuple[int, int]], options: Sequence[str], width: int):
+    def __init__(self, site: Site) -> None:
         super().__init__()
-        self._ends = tuple(edges)
-        self.edges = nn.ModuleList(MixedEdge(options, width) for _ in edges)
+        n_in, width, stride = site.n_in[0], site.width, site.stride
+        average = OPERATIONS["avg_pool_3x3"].layer(stride)
+        self.pool = average if stride > 1 else nn.Identity()
+        self.shortcut = MixedConv(n_in, width, norm=False)
+        self.first = MixedConv(n_in, width, (3,), stride)
+        self.second = MixedConv(width, width, (3,))
 
-    def forward(self, x: Tensor, mix: Mix) -> Tensor:
-        """`(B, C, H, W)` to the same shape; one weight vector per edge."""
-        nodes: dict[int, Tensor] = {0: x}
-        for (source, target), edge, weights in zip(self._ends, self.edges, mix, strict=True):
-            added = edge(nodes[source], weights)
-            nodes[target] = nodes[target] + added if target in nodes else added
-        return nodes[max(nodes)]
+    def forward(
+        self, inputs: Sequence[Tensor], weights: Sequence[Tensor], bits: MixedBits | None
+    ) -> Tensor:
+        """`(B, C, H, W)` to `(B, 2C, H / stride, W / stride)`, rounded up; takes no weights."""
+        (x,) = inputs
+        carried = rounded(self.shortcut(rounded(self.pool(x), bits), bits), bits)
+        y = self.first(MixedNode(x, bits).rectified, bits)
+        y = self.second(MixedNode(y, bits).rectified, bits)
+        return rounded(rounded(y, bits) + carried, bits)
 
 
-class Reduction(nn.Module):
-    """A residual block that halves the map and doubles the channels, as between NAS-Bench-201's."""
+class _Convolutions(nn.Module):
+    """An operation's convolutions; only the largest weights count where it is sparse (DASS)."""
 
-    def __init__(self, n_in: int) -> None:
+    def __init__(self, operation: Operation, width: int, stride: int) -> None:
         super().__init__()
-        width = 2 * n_in
-        self.body = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(n_in, width, 3, 2, 1, bias=False),
-            batch_norm(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1, bias=False),
-            batch_norm(width),
+        self._rectified = [c.rectified for c in operation.convolutions]
+        self._sparse = operation.sparsity != DENSE
+        self.units = nn.ModuleList(
+            MixedConv(
+                width,
+                width,
+                (c.kernel,),
+                1 if i else stride,
+                c.depthwise,
+                (operation.sparsity,),
+                norm=not c.depthwise,
+                dilation=c.dilation,
+            )
+            for i, c in enumerate(operation.convolutions)
         )
-        pool = nn.AvgPool2d(2, 2, ceil_mode=True)
-        self.shortcut = nn.Sequential(pool, nn.Conv2d(n_in, width, 1, bias=False))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to `(B, 2C, H/2, W/2)`, rounded up."""
-        out: Tensor = self.body(x) + self.shortcut(x)
-        return out
+    def forward(self, node: MixedNode, bits: MixedBits | None) -> Tensor:
+        """What the convolutions make of the rectified node."""
+        x = node.rectified
+        pattern = x.new_ones(1) if self._sparse else None
+        for unit, rectified in zip(self.units, self._rectified, strict=True):
+            x = unit(x, bits, sparsity=pattern)
+            x = rounded(torch.relu(x) if rectified else x, bits)
+        return x
 
 
-class RelaxedCells(RelaxedNetwork):
-    """Stem, three stages of mixed cells with reductions between them, classifier.
-
-    Args:
-        space: of `cell_space`, or any whose decisions are named alike.
-        input_shape: `(channels, height, width)`.
-        n_classes: logits.
-        width: channels of the first stage (NAS-Bench-201: 16).
-        cells: per stage (NAS-Bench-201: 5); unshared decisions must be of `3 * cells` cells.
-        stem_stride: 2 halves large images before the first cell.
-
-    Reference: Dong and Yang 2020 (NAS-Bench-201), figure 1; Liu et al. 2019 (DARTS).
-    """
-
-    def __init__(
-        self,
-        space: SearchSpace,
-        input_shape: tuple[int, int, int],
-        n_classes: int,
-        width: int = 16,
-        cells: int = 1,
-        stem_stride: int = 1,
-    ) -> None:
+class _Pool(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.space = space
-        options = [str(o) for o in space.decisions[0].options]
-        names = [name.rpartition(".") for name in space.names]
-        owners = list(dict.fromkeys(cell for cell, _, _ in names))
-        n_edges = len(names) // len(owners)
-        self._shared = len(owners) == 1
-        self._n_edges = n_edges
-        ends = [(int(e.split(">")[0]), int(e.split(">")[1])) for _, _, e in names[:n_edges]]
-        stem = nn.Conv2d(input_shape[0], width, 3, stem_stride, 1, bias=False)
-        self.stem = nn.Sequential(stem, batch_norm(width))
-        self.layers = nn.ModuleList()
-        for stage in range(3):
-            if stage:
-                self.layers.append(Reduction(width))
-                width *= 2
-            self.layers.extend(MixedCell(ends, options, width) for _ in range(cells))
-        self.norm = batch_norm(width)
-        self.classifier = nn.Linear(width, n_classes)
+        self.layer = layer
 
-    def forward(self, x: Tensor, mix: Mix) -> Tensor:
-        """`(B, C, H, W)` images to `(B, n_classes)` logits."""
-        x = self.stem(x)
-        start = 0
-        for layer in self.layers:
-            if not isinstance(layer, MixedCell):
-                x = layer(x)
-                continue
-            x = layer(x, mix[start : start + self._n_edges])
-            start += 0 if self._shared else self._n_edges
-        logits: Tensor = self.classifier(torch.relu(self.norm(x)).mean((2, 3)))
-        return logits
+    def forward(self, node: MixedNode, bits: MixedBits | None) -> Tensor:
+        return rounded(self.layer(node.value), bits)
 
-    @property
-    def parameter_free(self) -> list[list[bool]]:
-        """By edge and operation, whether it is one without weights."""
-        return [
-            [not operation(str(o)).has_weights for o in d.options] for d in self.space.decisions
-        ]
+
+class _Skip(nn.Module):
+    def forward(self, node: MixedNode, bits: MixedBits | None) -> Tensor:
+        return node.value
+
+
+class _Noise(nn.Module):
+    def forward(self, node: MixedNode, bits: MixedBits | None) -> Tensor:
+        return NOISE * torch.randn_like(node.value)
+
+
+def _mixed(operation: Operation, width: int, stride: int) -> nn.Module:
+    match operation.kind:
+        case Kind.CONVOLUTION:
+            return _Convolutions(operation, width, stride)
+        case Kind.AVERAGE | Kind.MAXIMUM:
+            return _Pool(operation.layer(stride))
+        case Kind.SKIP | Kind.NONE:
+            return _Skip()
+        case Kind.NOISE:
+            return _Noise()

@@ -23,8 +23,11 @@ from torch.nn import functional as F
 
 from nas.core import Evaluate, Fidelity, Genotypes
 from nas.strategies import RandomSearch, Seeded
+from searchspaces.cells.skeleton import Skeleton
+from searchspaces.cells.topology import Dense
 from searchspaces.relaxed import Mix, RelaxedCells
 from searchspaces.tabular import TabularBenchmark, tabular_benchmark
+from searchspaces.tabular.nasbench201 import OPERATIONS
 from workers.datasets import Dataset, data_folder, load_dataset
 from workers.differentiable.examination import accuracy
 from workers.differentiable.resources import Limits
@@ -133,7 +136,9 @@ def problem(source: str) -> tuple[TabularBenchmark, Dataset, Limits]:
 def proxy(table: TabularBenchmark, data: Dataset, seed: int) -> RelaxedCells:
     """The network that learns."""
     torch.manual_seed(seed)
-    return RelaxedCells(table.space, data.input_shape, data.n_classes, width=8, stem_stride=2)
+    topology = Dense(4, OPERATIONS)
+    skeleton = Skeleton.of(topology, data.input_shape, data.n_classes, width=8)
+    return RelaxedCells(table.space, skeleton)
 
 
 def searched(source: str, name: str, seed: int) -> Run:

@@ -263,3 +263,28 @@ def test_a_learned_distribution_proposes_the_first_candidates(tmp_path: Path) ->
     options = about["probabilities"]["stage1.weight_bits"]
     assert first["stage1.weight_bits"] == (4, 8, 32)[options.index(max(options))]
     assert "The learned distribution" in (tmp_path / "nas_runs" / job / "report.html").read_text()
+
+
+CELLS = [
+    "search", "--space", "cells", "--executor", "local", "--training", "epochs=1",
+    "--space-option", 'topology="pairs"', "--space-option", "n_nodes=1",
+    "--space-option", "width=4", "--space-option", "relaxed_width=4",
+]  # fmt: skip
+
+
+def test_cells_are_searched_and_shipped_like_any_family(tmp_path: Path) -> None:
+    arguments = ["--trials", "2", "--finalists", "1", "--differentiable", "epochs=1", "--json"]
+    done = nas(*CELLS, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (card, *_) = json.loads(done.stdout)
+    assert card["fidelity"] == "deployed"
+    assert card["candidate"]["values"]["normal.node1.inputs"] == "0,1"
+    folder = tmp_path / "nas_runs" / card["job"]["id"] / card["candidate"]["key"]
+    assert {"model.onnx", "model.py", "model.safetensors"} <= {p.name for p in folder.iterdir()}
+
+
+def test_a_family_without_a_supernet_refuses_one_before_any_work(tmp_path: Path) -> None:
+    done = nas(*CELLS, "--supernet", "epochs=2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "none for the cells family" in " ".join(done.stderr.split())
+    assert not list(tmp_path.iterdir())

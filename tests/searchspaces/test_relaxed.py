@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 import searchspaces
 from nas.core import Genotypes, InvalidInputError, SearchSpace
-from searchspaces.layers import ConvUnit, LinearUnit
+from searchspaces.cells.operations import OPERATIONS
+from searchspaces.cells.skeleton import Skeleton
+from searchspaces.cells.topology import Dense, Topology, cell_space
+from searchspaces.layers import ConvUnit, LinearUnit, Sparsity
 from searchspaces.network import Bottleneck, MobileNet, Stage
-from searchspaces.relaxed import RelaxedCells, cell_space
-from searchspaces.relaxed.cells import OPERATIONS
+from searchspaces.relaxed import RelaxedCells
+from searchspaces.relaxed.cells import MixedCell
 from searchspaces.relaxed.layers import MixedBits, MixedConv
 from searchspaces.relaxed.mobilenet import RelaxedMobileNet
 
@@ -143,23 +146,30 @@ def test_activations_stay_float_where_weights_do() -> None:
     assert 16 < len(rounded.unique()) < 64  # the mixture of two grids
 
 
-CELLS = cell_space(3, list(OPERATIONS))
+TOPOLOGY = Dense(3, list(OPERATIONS))
+CELLS = cell_space(TOPOLOGY)
+
+
+def relaxed_cells(topology: Topology, width: int = 4) -> RelaxedCells:
+    skeleton = Skeleton.of(topology, (1, 8, 8), 4, width)
+    return RelaxedCells(cell_space(topology), skeleton)
 
 
 def test_a_cell_without_operations_carries_nothing_and_skips_carry_everything() -> None:
     torch.manual_seed(0)
-    network = RelaxedCells(CELLS, (1, 8, 8), 4, width=4)
+    network = relaxed_cells(TOPOLOGY)
     x = torch.randn(8, 1, 8, 8)
     none, skip = (list(OPERATIONS).index(name) for name in ("none", "skip_connect"))
     dead = network(x, one_hot(CELLS, np.array([none] * 3, dtype=np.int16)))
     assert torch.allclose(dead, network.classifier.bias.expand_as(dead), atol=1e-6)
-    stem = nn.Sequential(network.stem)
-    carried = network.layers[0](stem(x), one_hot(CELLS, np.array([skip] * 3, dtype=np.int16)))
-    torch.testing.assert_close(carried, 2 * stem(x))  # 0>2, and 0>1>2
+    stem, cell = network.stem(x), network.cells[0]
+    assert isinstance(cell, MixedCell)
+    carried = cell([stem], one_hot(CELLS, np.array([skip] * 3, dtype=np.int16)), None)
+    torch.testing.assert_close(carried, 2 * stem)  # 0>2, and 0>1>2
 
 
 def test_operations_of_weight_zero_are_not_computed() -> None:
-    network = RelaxedCells(CELLS, (1, 8, 8), 4, width=4)
+    network = relaxed_cells(TOPOLOGY)
     ran: list[str] = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
@@ -171,30 +181,32 @@ def test_operations_of_weight_zero_are_not_computed() -> None:
 
 def test_sparse_convolutions_compute_with_their_largest_weights_only() -> None:
     torch.manual_seed(0)
-    space = cell_space(2, ["none", "nor_conv_3x3/0.9"])
-    network = RelaxedCells(space, (1, 8, 8), 4, width=8)
-    x, mix = torch.randn(4, 1, 8, 8), one_hot(space, np.array([1], dtype=np.int16))
+    topology = Dense(2, ["none", "nor_conv_3x3/0.9"])
+    network, pattern = relaxed_cells(topology, width=8), Sparsity.parse("0.9")
+    assert pattern is not None
+    x, mix = torch.randn(4, 1, 8, 8), one_hot(network.space, np.array([1], dtype=np.int16))
     sparse = network(x, mix)
     with torch.no_grad():
-        for module in network.modules():
-            if getattr(module, "sparsity", None) is not None:
-                assert isinstance(module, nn.Conv2d)
-                mask = module.sparsity.mask(module.weight)  # type: ignore[union-attr, operator]
+        for name, module in network.named_modules():
+            if "edges" in name and isinstance(module, MixedConv):
+                mask = pattern.mask(module.conv.weight)
                 assert mask.mean() == pytest.approx(0.1, abs=0.01)
-                module.weight.mul_(mask)
+                module.conv.weight.mul_(mask)
     torch.testing.assert_close(network(x, mix), sparse)
 
 
 @pytest.mark.parametrize("name", ["conv", "skip_connect/0.5", "nor_conv_3x3/dense:2"])
 def test_unknown_operations_are_refused(name: str) -> None:
     with pytest.raises(InvalidInputError, match=name.split("/")[-1]):
-        cell_space(3, ["none", name])
+        Dense(3, ["none", name])
 
 
 def test_unshared_cells_have_decisions_of_their_own() -> None:
-    space = cell_space(3, ["none", "nor_conv_3x3"], n_cells=3)
+    topology, owners = Dense(3, ["none", "nor_conv_3x3"]), [["cell1."], ["cell2."], ["cell3."]]
+    skeleton = Skeleton.of(topology, (1, 8, 8), 4, 4, owners)
+    space = cell_space(topology, skeleton.owners)
     assert len(space) == 9
-    network = RelaxedCells(space, (1, 8, 8), 4, width=4)
+    network = RelaxedCells(space, skeleton)
     mix = even(space)
     network(torch.randn(8, 1, 8, 8), mix).square().sum().backward()
     gradients = [m.grad for m in mix]
@@ -202,11 +214,9 @@ def test_unshared_cells_have_decisions_of_their_own() -> None:
 
 
 def test_operations_without_weights_are_told_apart() -> None:
-    (free, *_) = RelaxedCells(CELLS, (1, 8, 8), 4).parameter_free
-    assert dict(zip(OPERATIONS, free, strict=True)) == {
-        "none": True, "skip_connect": True, "nor_conv_1x1": False, "nor_conv_3x3": False,
-        "sep_conv_3x3": False, "avg_pool_3x3": True, "noise": True,
-    }  # fmt: skip
+    (free, *_) = relaxed_cells(TOPOLOGY).parameter_free
+    without = {"none", "skip_connect", "avg_pool_3x3", "max_pool_3x3", "noise"}
+    assert {name for name, flag in zip(OPERATIONS, free, strict=True) if flag} == without
 
 
 @pytest.mark.gpu

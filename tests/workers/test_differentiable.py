@@ -24,7 +24,9 @@ from nas.core import (
     InvalidInputError,
     Report,
 )
-from searchspaces.relaxed import RelaxedCells, cell_space
+from searchspaces.cells.skeleton import Skeleton
+from searchspaces.cells.topology import Dense, cell_space
+from searchspaces.relaxed import RelaxedCells
 from workers.datasets import Dataset, load_dataset
 from workers.differentiable.distribution import Distribution, dropped
 from workers.differentiable.gradients import (
@@ -41,7 +43,8 @@ from workers.differentiable.settings import DifferentiableSettings
 from workers.differentiable.shared import DifferentiableEvaluator, metrics_of, new_trainer
 from workers.differentiable.trainer import DifferentiableTrainer
 
-SPACE = cell_space(3, ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"])
+TOPOLOGY = Dense(3, ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"])
+SPACE = cell_space(TOPOLOGY)
 FEW = DifferentiableSettings(
     epochs=4,
     batch_size=64,
@@ -66,7 +69,7 @@ def trainer(
     data: Dataset, settings: DifferentiableSettings, limits: Limits | None = None, seed: int = 3
 ) -> DifferentiableTrainer:
     torch.manual_seed(seed)
-    network = RelaxedCells(SPACE, (1, 8, 8), 10, width=4)
+    network = RelaxedCells(SPACE, Skeleton.of(TOPOLOGY, (1, 8, 8), 10, width=4))
     return DifferentiableTrainer(
         network, data, settings, seed, limits or Limits(SPACE, convolutions)
     )
