@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.api import preview, search
+    from nas.client import Client
     from nas.front import Front, Model
 
 __version__ = "0.1.0"
-__all__ = ["Front", "Model", "__version__", "preview", "search"]
+__all__ = ["Client", "Front", "Model", "__version__", "preview", "search"]
 
-_HOMES = {"Front": "front", "Model": "front", "preview": "api", "search": "api"}
+_HOMES = {"Client": "client", "Front": "front", "Model": "front", "preview": "api", "search": "api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console, Group
@@ -37,10 +38,11 @@ from nas.core import (
 from nas.core.goals import columns_of
 from nas.core.trial import TrialState
 from nas.engine import Listener
-from nas.forecast import Preview
-from nas.front import Front, Model
-from nas.problem import N_PIECES
-from nas.spec import JobSpec
+from nas.spec import N_PIECES, JobSpec
+
+if TYPE_CHECKING:
+    from nas.forecast import Preview
+    from nas.front import Front, Model
 
 ALSO_SHOWN = ("test_accuracy", "weight_bytes")
 

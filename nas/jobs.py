@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,23 +64,53 @@ class Workspace:
         """Where a job's files are."""
         return self.home / job.job_id
 
+    @property
+    def uploads(self) -> Path:
+        """Where data sets lie that clients sent."""
+        return self.home / "datasets"
+
+    def problem(self, spec: JobSpec) -> Problem:
+        """What a specification means here, uploaded data included.
+
+        Raises:
+            InvalidInputError: anything in it that cannot work.
+        """
+        return Problem.load(spec, self.uploads)
+
+    def delete(self, job: Job) -> None:
+        """Delete a job that nobody drives: trials, events and files.
+
+        Raises:
+            ConflictError: it is running.
+        """
+        self.store.delete_job(job.job_id)
+        shutil.rmtree(self.folder(job), ignore_errors=True)
+
     def front(self, job: Job) -> Front:
         """The job's front as it stands now."""
         trials = self.store.trial_store(job.job_id).trials()
-        return Front.of(job, JobSpec.parse(job.spec).goals, trials, self.folder(job))
+        return Front.of(job, spec_of(job).goals, trials, self.folder(job))
 
 
-def checked(spec: JobSpec, executor: ExecutorName = "ray") -> Problem:
+def spec_of(job: Job) -> JobSpec:
+    """A job's specification, read."""
+    return JobSpec.parse(job.spec)
+
+
+def checked(
+    spec: JobSpec, executor: ExecutorName = "ray", workspace: Workspace | None = None
+) -> Problem:
     """The problem of a specification, checked through and through; nothing is written.
 
     Args:
         spec: what is wanted.
         executor: on which it will run.
+        workspace: whose uploads its data may be; None for no uploads.
 
     Raises:
         InvalidInputError: anything that would go wrong later and can be known now.
     """
-    problem = Problem.load(spec)
+    problem = Problem.load(spec) if workspace is None else workspace.problem(spec)
     _require_ray(problem, executor)
     check_feasible(problem)
     return problem
@@ -124,7 +155,7 @@ def run(
         StoreError: the database was away for too long.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the job can be resumed.
     """
-    _require_unfinished(job)
+    require_unfinished(job)
     if n_workers is not None and n_workers < 1:
         raise InvalidInputError("workers", n_workers, "at least 1")
     _require_ray(problem, executor)
@@ -157,6 +188,32 @@ def run(
     return workspace.front(store.job(job.job_id))
 
 
+def extended(
+    job: Job,
+    trials: int | None = None,
+    finalists: int | None = None,
+    constraints: Sequence[str] | None = None,
+) -> JobSpec:
+    """The specification of a job with more budget, or other constraints.
+
+    Raises:
+        ConflictError: the job was cancelled.
+        InvalidInputError: a budget smaller than it was.
+    """
+    if job.state is JobState.CANCELLED:
+        raise ConflictError(f"job {job.job_id} was cancelled; submit it anew")
+    spec = spec_of(job)
+    budget = spec.budget.model_dump()
+    for name, wanted in (("trials", trials), ("finalists", finalists)):
+        if wanted is not None and wanted < budget[name]:
+            raise InvalidInputError(name, wanted, f"at least {budget[name]}, which it has")
+        budget[name] = wanted or budget[name]
+    changed: dict[str, object] = {"budget": budget}
+    if constraints is not None:
+        changed["constraints"] = list(constraints)
+    return JobSpec.parse({**spec.to_json(), **changed})
+
+
 def resumable(workspace: Workspace, job_id: str) -> Job:
     """The job to go on with.
 
@@ -165,7 +222,7 @@ def resumable(workspace: Workspace, job_id: str) -> Job:
         ConflictError: it is completed or cancelled.
     """
     job = workspace.store.job(job_id)
-    _require_unfinished(job)
+    require_unfinished(job)
     if job.wanted is JobState.PAUSED and not job.is_driven(time.time()):
         return workspace.store.ask_for(job.job_id, None)
     return job
@@ -177,7 +234,12 @@ def _require_ray(problem: Problem, executor: ExecutorName) -> None:
         raise InvalidInputError("supernet.n_workers", settings.n_workers, "1, or the ray executor")
 
 
-def _require_unfinished(job: Job) -> None:
+def require_unfinished(job: Job) -> None:
+    """Refuse a job that is completed or cancelled.
+
+    Raises:
+        ConflictError: it is.
+    """
     if job.state.is_final:
         raise ConflictError(f"job {job.job_id} is {job.state}; there is nothing to resume")
 

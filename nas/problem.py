@@ -23,7 +23,7 @@ from nas.core import (
     UnknownNameError,
 )
 from nas.core.trial import DIFFERENTIABLE
-from nas.spec import JobSpec
+from nas.spec import N_PIECES, JobSpec
 from nas.strategies import (
     STRATEGIES,
     Finalists,
@@ -47,9 +47,6 @@ from workers.inherited import METHOD as SUPERNET
 from workers.supernet import training_digest
 from workers.supernet_settings import SupernetSettings
 
-N_PIECES = 10
-"""Tasks into which the training of shared weights is cut."""
-
 MEASURED = ("accuracy", "true_class_probability", "latency_ms", "latency_ratio", "file_bytes")
 """Metrics every search trial measures; a family's cost columns come on top."""
 
@@ -69,15 +66,19 @@ class Problem:
     family: searchspaces.ModelFamily
 
     @classmethod
-    def load(cls, spec: JobSpec) -> Self:
+    def load(cls, spec: JobSpec, uploads: Path | None = None) -> Self:
         """Load the data, build the space, and check every name and setting.
+
+        Args:
+            spec: what is wanted.
+            uploads: folder of data sets named `upload:<digest>`.
 
         Raises:
             InvalidInputError: anything in the specification that cannot work.
         """
         if spec.strategy.name not in STRATEGIES:
             raise UnknownNameError("strategy", spec.strategy.name, STRATEGIES)
-        dataset = load_dataset(spec.data, limit=spec.data_limit)
+        dataset = load_dataset(spec.data, limit=spec.data_limit, uploads=uploads)
         family = searchspaces.family(
             spec.space.name, dataset.input_shape, dataset.n_classes, spec.space.options
         )

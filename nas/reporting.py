@@ -9,10 +9,9 @@ from pathlib import Path
 from dashboard.report import ReportContent, render_report
 from nas.analysis import harmful, importances, predictor_quality
 from nas.core import EventKind, InvalidInputError, Job, Trial
-from nas.jobs import Workspace
+from nas.jobs import Workspace, spec_of
 from nas.problem import Problem
 from nas.reuse import Reuse, reuse
-from nas.spec import JobSpec
 from workers.machine import processor_name
 
 
@@ -32,7 +31,7 @@ def write_report(
     """
     if path.is_dir():
         raise InvalidInputError("report", str(path), "a file name, such as report.html")
-    problem = problem or Problem.load(JobSpec.parse(job.spec))
+    problem = problem or workspace.problem(spec_of(job))
     known = reuse(workspace.store, job, problem) if known is None else known
     events = workspace.store.trial_store(job.job_id).events()
     finished = [e.trial for e in events if e.kind is EventKind.FINISHED]

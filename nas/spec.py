@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nas.core import Goals, InvalidInputError, UnknownNameError
 
 DEVICES = ("cpu",)
 """Devices whose latency can be measured: this machine's CPU through ONNX Runtime."""
+
+N_PIECES = 10
+"""Tasks into which the training of shared weights is cut."""
 
 DEFAULT_OBJECTIVES = ("accuracy:max", "latency_ms:min")
 
@@ -105,6 +108,11 @@ class JobSpec(_Part):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     warm_start: bool = True
 
+    @field_validator("space", "strategy", mode="before")
+    @classmethod
+    def _by_name(cls, part: object) -> object:
+        return {"name": part} if isinstance(part, str) else part
+
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Self:
         """Validate a JSON object; `space` and `strategy` may be given by name alone.
@@ -112,14 +120,11 @@ class JobSpec(_Part):
         Raises:
             InvalidInputError: names the first field that is wrong.
         """
-        full = dict(body)
-        for part in ("space", "strategy"):
-            if isinstance(full.get(part), str):
-                full[part] = {"name": full[part]}
         try:
-            spec = cls.model_validate(full)
+            spec = cls.model_validate(body)
         except ValidationError as error:
-            raise _first_error(error) from None
+            first = error.errors()[0]
+            raise refusal(first["loc"], first["type"], first["input"], first["msg"]) from None
         for device in spec.devices:
             if device not in DEVICES:
                 raise UnknownNameError("devices", device, DEVICES)
@@ -138,10 +143,12 @@ class JobSpec(_Part):
         return self.model_dump(mode="json")
 
 
-def _first_error(error: ValidationError) -> InvalidInputError:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "job"
-    if first["type"] == "extra_forbidden":
-        return InvalidInputError(field, first["input"], "no such setting exists")
-    expected = first["msg"].removeprefix("Input ").replace("should be", "it must be")
-    return InvalidInputError(field, first["input"], expected)
+def refusal(
+    location: Sequence[str | int], kind: str, value: object, message: str
+) -> InvalidInputError:
+    """One of pydantic's errors as ours."""
+    field = ".".join(str(part) for part in location) or "job"
+    if kind == "extra_forbidden":
+        return InvalidInputError(field, value, "no such setting exists")
+    expected = message.removeprefix("Input ").replace("should be", "it must be")
+    return InvalidInputError(field, value, expected)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from nas.core import Candidate, CostTable, Genotypes, SearchSpace
 from searchspaces.compression.pruning import Importance
+from searchspaces.options import Options
 from searchspaces.relaxed._base import RelaxedNetwork
 
 
@@ -43,8 +45,10 @@ class ModelFamily(ABC):
         space: the joint space of architecture, pruning and quantization.
         input_shape: `(channels, height, width)` of an image.
         n_classes: number of logits.
+        options_type: what narrows the space.
     """
 
+    options_type: ClassVar[type[Options]]
     space: SearchSpace
     input_shape: tuple[int, int, int]
     n_classes: int

@@ -116,6 +116,8 @@ class MobileNetFamily(ModelFamily):
         InvalidInputError: images too small, or options that cannot be.
     """
 
+    options_type = MobileNetOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],

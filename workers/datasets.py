@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
 NAMED = {"mnist": "mnist.npz", "cifar10-subset": "cifar10_subset_jpeg.npz"}
 """Files in the data folder, by name."""
+
+UPLOAD = "upload:"
+"""Before the SHA-256 of a data set that a client sent."""
 
 SHARE_HELD_OUT = 0.2
 PATTERNS = "x_train, y_train (and x_test, y_test), or x, y"
@@ -56,7 +60,9 @@ def data_folder() -> Path:
     return Path(os.environ.get("NAS_DATA") or Path.home() / ".cache" / "nas")
 
 
-def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> Dataset:
+def load_dataset(
+    source: str, split_seed: int = 0, limit: int | None = None, uploads: Path | None = None
+) -> Dataset:
     """Load `digits` (scikit-learn), a named file of the data folder, an `.npz`, or a folder.
 
     A folder holds `<class>/<image>`, images of one size. An `.npz` holds `x_train, y_train` (and
@@ -68,6 +74,7 @@ def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> 
         source: name or path.
         split_seed: of the shuffles behind the splits.
         limit: use at most this many training images, and test images, drawn before splitting.
+        uploads: folder of the sources named `upload:<digest>`.
 
     Raises:
         InvalidInputError: no such data, or arrays that are not images and labels.
@@ -78,7 +85,7 @@ def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> 
         bunch = load_digits()
         arrays = {"x": bunch.images.astype(np.float32), "y": bunch.target.astype(np.int64)}
     else:
-        arrays = _read(source)
+        arrays = _read(source, uploads)
     rng = np.random.default_rng(split_seed)
     x, y = _pair(source, arrays, "_train" if "x_train" in arrays else "")
     if {"x_test", "y_test"} & arrays.keys():
@@ -104,8 +111,20 @@ def load_dataset(source: str, split_seed: int = 0, limit: int | None = None) -> 
     )
 
 
-def _read(source: str) -> dict[str, NDArray[np.generic]]:
+def uploaded(folder: Path, digest: str) -> Path | None:
+    """Where the upload of that SHA-256 lies, an `.npz` or a folder; None where there is none."""
+    if re.fullmatch(r"[0-9a-f]{64}", digest) is None:
+        return None
+    return next((p for p in (folder / digest, folder / f"{digest}.npz") if p.exists()), None)
+
+
+def _read(source: str, uploads: Path | None) -> dict[str, NDArray[np.generic]]:
     path = data_folder() / NAMED[source] if source in NAMED else Path(source)
+    if source.startswith(UPLOAD):
+        found = uploaded(uploads, source.removeprefix(UPLOAD)) if uploads else None
+        if found is None:
+            raise InvalidInputError("data", source, "a data set that was uploaded to this server")
+        path = found
     if path.is_dir():
         return read_folder(path)
     if path.suffix != ".npz":

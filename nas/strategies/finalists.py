@@ -17,7 +17,8 @@ class Finalists(SearchStrategy):
 
     Between the two it waits for running trials. Finalists are the front of the completed trials,
     filled up by rank and crowding distance; each is asked once, failed or not. `search` is not
-    told of them.
+    told of them. With a larger budget than the log was written with, the search goes on, and the
+    finalists of all its trials that are not deployed yet follow.
 
     Args:
         search: proposes the candidates.
@@ -54,11 +55,11 @@ class Finalists(SearchStrategy):
         left = math.ceil(self._n_trials - self._started - 1e-9)
         if self._seconds >= (self._max_worker_seconds or np.inf):
             left = 0
-        if left > 0 and not self._asked:
+        if left > 0:
             tasks = self._search.ask(min(n, left))
             if tasks:
                 return tasks
-        if self._n_running and not self._asked:
+        if self._n_running:
             return []
         waiting = [c for c in self._chosen() if c.key not in self._asked]
         return [Evaluate(candidate, self._final_fidelity) for candidate in waiting[:n]]

@@ -40,6 +40,8 @@ class CellFamily(ModelFamily):
     (D-DARTS), for cells that share nothing.
     """
 
+    options_type = CellOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],

@@ -21,24 +21,19 @@ from nas.core import (
     Executor,
     Fidelity,
     InvalidInputError,
-    NasError,
     Trial,
     WorkerLostError,
 )
+from workers.executors._facts import OBJECT_STORE_BYTES, ClusterError
 from workers.executors._run import describe, run_trial
 from workers.machine import usable_cpus
 
-OBJECT_STORE_BYTES = 200 * 2**20
 CONNECT_SECONDS = 5.0
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PYTHONWARNINGS": "ignore",
 }
-
-
-class ClusterError(NasError, RuntimeError):
-    """A Ray cluster could not be started or reached."""
 
 
 @contextmanager

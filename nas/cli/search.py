@@ -1,0 +1,278 @@
+"""Commands that start a search, or tell what it would cost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas import console, forecast, jobs
+from nas.cli.options import (
+    DEFAULT_HOME,
+    Address,
+    Constraints,
+    Data,
+    DataLimit,
+    Device,
+    DifferentiableOption,
+    Executor,
+    FinalistCount,
+    Home,
+    JobId,
+    Json,
+    Objectives,
+    Seed,
+    Server,
+    Space,
+    SpaceOption,
+    Store,
+    SupernetOption,
+    TrainingOption,
+    Trials,
+    Workers,
+    checked_workers,
+    err,
+    existing,
+    out,
+    show,
+)
+from nas.client import Client
+from nas.core import InvalidInputError, Job, JobState
+from nas.front import Front
+from nas.options import parsed, parsed_if_given
+from nas.problem import Problem
+from nas.reporting import write_report
+from nas.reuse import reuse
+from nas.spec import DEFAULT_OBJECTIVES, DEVICES, JobSpec
+from workers.machine import usable_cpus
+
+
+def search(
+    data: Data = "digits",
+    data_limit: DataLimit = None,
+    space: Space = "mobilenet",
+    space_option: SpaceOption = None,
+    strategy: Annotated[
+        str, typer.Option(help="How candidates are proposed; a wrong name lists them all.")
+    ] = "predictor-guided",
+    strategy_option: Annotated[
+        list[str] | None, typer.Option(help='For example "population=20". Repeatable.')
+    ] = None,
+    objective: Objectives = None,
+    constraint: Constraints = None,
+    device: Device = None,
+    trials: Trials = 40,
+    finalists: FinalistCount = 8,
+    training: TrainingOption = None,
+    supernet: SupernetOption = None,
+    differentiable: DifferentiableOption = None,
+    seed: Seed = 0,
+    warm_start: Annotated[
+        bool, typer.Option(help="Use what earlier jobs of this store measured.")
+    ] = True,
+    name: Annotated[str, typer.Option(help="Of the job, for people.")] = "search",
+    executor: Executor = "ray",
+    workers: Workers = None,
+    address: Address = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this job instead.")] = None,
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+    server: Server = None,
+    detach: Annotated[bool, typer.Option(help="With a server: submit, and do not wait.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a search to its Pareto front; Ctrl-C stops it so that it can be resumed."""
+    runner = _Runner(executor, workers, address, as_json)
+    if resume is not None:
+        runner.resume(resume, home, store)
+        return
+    body = {
+        "name": name,
+        "data": data,
+        "data_limit": data_limit,
+        "space": {"name": space, "options": parsed("space-option", space_option)},
+        "strategy": {"name": strategy, "options": parsed("strategy-option", strategy_option)},
+        "objectives": list(objective or DEFAULT_OBJECTIVES),
+        "constraints": list(constraint or ()),
+        "devices": list(device or DEVICES),
+        "budget": {"trials": trials, "finalists": finalists},
+        "training": parsed("training", training),
+        "supernet": parsed_if_given("supernet", supernet),
+        "differentiable": parsed_if_given("differentiable", differentiable),
+        "seed": seed,
+        "warm_start": warm_start,
+    }
+    if server is not None:
+        _submit(server, body, detach, as_json)
+        return
+    spec = JobSpec.parse(body)
+    problem = jobs.checked(spec, runner.executor)
+    workspace = jobs.Workspace.open(home, store)
+    runner.run(workspace, jobs.submit(workspace, problem), problem, store)
+
+
+def watch(job: JobId, server: Server = None, as_json: Json = False) -> None:
+    """Follow a job of a server to its end, and show its front."""
+    with Client(server) as client:
+        found = client.job(job).wait()
+        show([m.card() for m in found] if as_json else console.front_table(found), as_json)
+
+
+def resume(
+    job: JobId,
+    executor: Executor = "ray",
+    workers: Workers = None,
+    address: Address = None,
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a job that was stopped or paused, failed, or whose process died."""
+    if server is not None:
+        with Client(server) as client:
+            client.job(job).resume()
+        return
+    _Runner(executor, workers, address, as_json).resume(job, home, store)
+
+
+def demo(
+    home: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("nas_demo"),
+    trials: Trials = 36,
+    workers: Workers = None,
+    executor: Executor = "ray",
+) -> None:
+    """A real joint search on scikit-learn's digits, on this machine, in a few minutes."""
+    runner = _Runner(executor, workers, None, as_json=False)
+    problem = Problem.load(
+        JobSpec.parse(
+            {
+                "name": "demo",
+                "data": "digits",
+                "objectives": ["accuracy:max", "latency_ms:min", "weight_bytes:min"],
+                "constraints": ["weight_bytes<=60000"],
+                "budget": {"trials": trials, "finalists": 8},
+                "training": {"epochs": 8, "deployed_epochs": 4},
+            }
+        )
+    )
+    out.print(console.preview_table(forecast.preview(problem, workers or usable_cpus())))
+    workspace = jobs.Workspace.open(home)
+    job = jobs.submit(workspace, problem)
+    models = runner.run(workspace, job, problem).export(home / job.job_id / "front")
+    out.print(f"models  {home / job.job_id / 'front'}: {len(models)} folders", soft_wrap=True)
+    out.print(f"next    nas export {job.job_id} --home {home} --best 'weight_bytes<=15000'")
+
+
+def preview(
+    data: Data = "digits",
+    data_limit: DataLimit = None,
+    space: Space = "mobilenet",
+    space_option: SpaceOption = None,
+    objective: Objectives = None,
+    constraint: Constraints = None,
+    device: Device = None,
+    trials: Trials = 40,
+    finalists: FinalistCount = 8,
+    training: TrainingOption = None,
+    supernet: SupernetOption = None,
+    differentiable: DifferentiableOption = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Size of the space, cost ranges, feasible share and time, before anything is spent."""
+    spec = JobSpec.parse(
+        {
+            "data": data,
+            "data_limit": data_limit,
+            "space": {"name": space, "options": parsed("space-option", space_option)},
+            "objectives": objective or DEFAULT_OBJECTIVES,
+            "constraints": constraint or (),
+            "devices": device or DEVICES,
+            "budget": {"trials": trials, "finalists": finalists},
+            "training": parsed("training", training),
+            "supernet": parsed_if_given("supernet", supernet),
+            "differentiable": parsed_if_given("differentiable", differentiable),
+        }
+    )
+    n_workers = checked_workers(workers) or usable_cpus()
+    found = forecast.preview(Problem.load(spec), n_workers)
+    show(found.to_json() if as_json else console.preview_table(found), as_json)
+
+
+def _submit(server: str, body: dict[str, Any], detach: bool, as_json: bool) -> None:
+    """Submit a job to a server, and watch it unless `detach`; Ctrl-C ends the watching alone."""
+    with Client(server) as client:
+        job = client.submit(**body)
+        err.print(f"job     {job.job_id}: {job.job.name}", markup=False)
+        if detach:
+            typer.echo(job.job_id)
+            return
+        try:
+            found = job.wait()
+        except KeyboardInterrupt:
+            err.print(f"it goes on; watch it with: nas watch {job.job_id} --server {server}")
+            raise
+        show([m.card() for m in found] if as_json else console.front_table(found), as_json)
+
+
+class _Runner:
+    """Runs jobs with progress, says how to go on after Ctrl-C, and shows what came out."""
+
+    def __init__(
+        self, executor: str, workers: int | None, address: str | None, as_json: bool
+    ) -> None:
+        if executor not in ("ray", "local"):
+            raise InvalidInputError("executor", executor, "ray or local")
+        self.executor: jobs.ExecutorName = "local" if executor == "local" else "ray"
+        self._workers = checked_workers(workers)
+        self._address = address
+        self._as_json = as_json
+
+    def resume(self, job_id: str, home: Path, store: str | None) -> None:
+        workspace = existing(home, store)
+        job = jobs.resumable(workspace, job_id)
+        self.run(workspace, job, workspace.problem(jobs.spec_of(job)), store)
+
+    def run(
+        self, workspace: jobs.Workspace, job: Job, problem: Problem, store: str | None = None
+    ) -> Front:
+        err.print(f"job     {job.job_id}: {job.name}", markup=False)
+        known = reuse(workspace.store, job, problem)
+        for line in known.said():
+            err.print(f"reuses  {line}", markup=False)
+        home = os.path.relpath(workspace.home)
+        again = f"nas resume {job.job_id} --home {home}" + (f" --store {store}" if store else "")
+        try:
+            with console.progress(problem.spec) as listen:
+                found = jobs.run(
+                    workspace,
+                    job,
+                    problem,
+                    self.executor,
+                    self._workers,
+                    self._address,
+                    listen,
+                    known,
+                    _say,
+                )
+        except KeyboardInterrupt:
+            _say(f"stopped; go on with: {again}")
+            raise
+        job = workspace.store.job(job.job_id)
+        if job.state is JobState.PAUSED:
+            _say(f"paused; go on with: {again}")
+        path = workspace.folder(job) / "report.html"
+        write_report(workspace, job, path, problem, known)
+        show(
+            [m.card() for m in found] if self._as_json else console.front_table(found),
+            self._as_json,
+        )
+        err.print(f"report  {os.path.relpath(path)}", soft_wrap=True, markup=False)
+        return found
+
+
+def _say(line: str) -> None:
+    err.print(line, soft_wrap=True, markup=False)

@@ -1,0 +1,150 @@
+"""Running the service, and its tokens."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from nas import console, jobs
+from nas.cli.options import (
+    DEFAULT_HOME,
+    Address,
+    Executor,
+    Home,
+    Json,
+    Store,
+    checked_workers,
+    err,
+    out,
+    show,
+)
+from nas.core import InvalidInputError, JobState, Role
+from nas.reporting import write_report
+
+DAY = 86_400.0
+tokens = typer.Typer(help="Tokens of a server's users.", no_args_is_help=True)
+
+
+def serve(
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine it needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8470,
+    ray: Annotated[
+        str,
+        typer.Option(
+            envvar="NAS_RAY",
+            help="auto: a Ray cluster here; local: no Ray; or a dashboard, http://head:8265.",
+        ),
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="CPUs for trials; default: all of this machine.")
+    ] = None,
+    running_jobs: Annotated[int, typer.Option(help="Jobs driven at once.")] = 4,
+    running_per_owner: Annotated[int, typer.Option(help="Of them, of one owner.")] = 4,
+    queued_per_owner: Annotated[int, typer.Option(help="Jobs one owner may have waiting.")] = 100,
+    supervise: Annotated[
+        bool, typer.Option(help="Start jobs; of several servers one is enough.")
+    ] = True,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+) -> None:
+    """Serve the HTTP API, and drive the jobs that are submitted to it."""
+    from nas.service import Server, ServiceSettings
+
+    settings = ServiceSettings(
+        home=home.absolute(),
+        store=store,
+        host=host,
+        port=port,
+        ray=ray,
+        workers=checked_workers(workers),
+        running_jobs=running_jobs,
+        running_per_owner=running_per_owner,
+        queued_per_owner=queued_per_owner,
+        supervise=supervise,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+    )
+    server = Server(settings)
+    server.serve(lambda url, ray: err.print(_said(url, ray, home), markup=False))
+
+
+def _said(url: str, ray: str | None, home: Path) -> str:
+    lines = [f"serving {url}  (jobs and models below {home})"]
+    if ray is not None:
+        lines.append(f"ray     {ray}")
+    return "\n".join(lines)
+
+
+def drive(
+    job: str, home: Home = DEFAULT_HOME, executor: Executor = "local", address: Address = None
+) -> None:
+    """Drive one job of a server to its end; the server starts this."""
+    workspace = jobs.Workspace.open(home)
+    found = jobs.resumable(workspace, job)
+    name: jobs.ExecutorName = "ray" if executor == "ray" else "local"
+    problem = workspace.problem(jobs.spec_of(found))
+    try:
+        with console.progress(problem.spec) as listen:
+            jobs.run(workspace, found, problem, name, address=address, listen=listen, say=err.print)
+    except KeyboardInterrupt:
+        workspace.store.set_state(found.job_id, JobState.CREATED, "its driver was stopped")
+        raise
+    path = workspace.folder(found) / "report.html"
+    write_report(workspace, workspace.store.job(found.job_id), path, problem)
+
+
+@tokens.command()
+def create(
+    owner: Annotated[str, typer.Argument(help="Whose jobs it may see and change.")],
+    name: Annotated[str, typer.Option(help="Of the token, for people.")] = "token",
+    role: Annotated[str, typer.Option(help="user, or admin: everyone's jobs.")] = "user",
+    days: Annotated[float | None, typer.Option(help="Until it expires; default: never.")] = None,
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+) -> None:
+    """Make a token; its secret is shown this once."""
+    if role not in list(Role):
+        raise InvalidInputError("role", role, "user or admin")
+    if days is not None and days <= 0:
+        raise InvalidInputError("days", days, "above 0")
+    until = None if days is None else time.time() + days * DAY
+    accounts = jobs.Workspace.open(home, store).store.accounts()
+    token, secret = accounts.create_token(name, owner, Role(role), until)
+    err.print(f"token   {token.token_id} for {owner} ({role}); the secret is not stored:")
+    typer.echo(secret)
+
+
+@tokens.command("list")
+def list_tokens(home: Home = DEFAULT_HOME, store: Store = None, as_json: Json = False) -> None:
+    """List tokens, without their secrets."""
+    found = jobs.Workspace.open(home, store).store.accounts().tokens()
+    if as_json:
+        show([{**vars(t), "role": t.role.value} for t in found], as_json)
+        return
+    table = Table("id", "name", "owner", "role", "state", title="Tokens")
+    for t in found:
+        state = "revoked" if t.revoked_at else "expired" if _is_over(t.expires_at) else "valid"
+        table.add_row(t.token_id, t.name, t.owner, t.role.value, state)
+    out.print(table)
+
+
+@tokens.command()
+def revoke(
+    token: Annotated[str, typer.Argument(help="Its id.")],
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+) -> None:
+    """Make a token useless from now on."""
+    jobs.Workspace.open(home, store).store.accounts().revoke_token(token)
+
+
+def _is_over(expires_at: float | None) -> bool:
+    return expires_at is not None and expires_at <= time.time()

@@ -1,0 +1,48 @@
+"""JSON schemas of what a job may name, from the definitions that check it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from nas.strategies.registry import STRATEGIES, Setting
+from searchspaces import FAMILIES
+
+
+@cache
+def space_schemas() -> list[dict[str, Any]]:
+    """Families of networks; `options` is the JSON schema of what narrows each."""
+    found = []
+    for name, family in FAMILIES.items():
+        schema = TypeAdapter(family.options_type).json_schema()
+        about = inspect.getdoc(family) or ""
+        for field in fields(family.options_type):
+            if field.default is not MISSING and field.default is not None:
+                schema["properties"][field.name]["default"] = field.default
+        found.append(_named(name, about, schema))
+    return found
+
+
+@cache
+def strategy_schemas() -> list[dict[str, Any]]:
+    """Strategies; `options` is the JSON schema of their settings."""
+    found = []
+    for name in sorted(STRATEGIES):
+        properties: dict[str, Any] = {}
+        for setting, kind in STRATEGIES[name].items():
+            if isinstance(kind, Setting):
+                number = "integer" if kind.kind is int else "number"
+                properties[setting] = {"type": number, "minimum": kind.least, "maximum": kind.most}
+            else:
+                properties[setting] = {"type": "string"}
+        schema = {"type": "object", "properties": properties, "additionalProperties": False}
+        found.append(_named(name, "", schema))
+    return found
+
+
+def _named(name: str, about: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "description": about.partition("\n")[0], "options": options}

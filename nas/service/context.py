@@ -1,0 +1,157 @@
+"""What every request needs: workspace, settings, and the checks that routes share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from fastapi import Request
+
+from nas import jobs
+from nas.core import (
+    AccountStore,
+    InvalidInputError,
+    Job,
+    JobQuery,
+    JobState,
+    JobStore,
+    NotFoundError,
+    Trial,
+    TrialStore,
+)
+from nas.service.errors import ForbiddenError, QuotaError
+from nas.service.settings import ServiceSettings
+from nas.spec import JobSpec
+from workers.datasets import NAMED, UPLOAD
+
+if TYPE_CHECKING:
+    from nas.service.security import User
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+FRESH_SECONDS = 0.25
+
+
+@dataclass
+class Service:
+    """One server's state; everything lasting is in the store and in files."""
+
+    settings: ServiceSettings
+    workspace: jobs.Workspace
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _sequences: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _finished: dict[str, tuple[int, list[Trial], list[float]]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def store(self) -> JobStore:
+        """Of jobs and trials."""
+        return self.workspace.store
+
+    @property
+    def accounts(self) -> AccountStore:
+        """Of tokens."""
+        return self.store.accounts()
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether requests without a token are refused."""
+        return not self.settings.is_loopback or self.accounts.has_tokens()
+
+    def require_own_origin(self, origin: str) -> None:
+        """Refuse what a foreign web page sends through a browser on this machine.
+
+        Raises:
+            ForbiddenError: the page is not this server's.
+        """
+        host = urlsplit(origin).hostname
+        if host not in (self.settings.host, *LOOPBACK):
+            raise ForbiddenError(f"requests from pages of {origin}")
+
+    def job(self, user: User, job_id: str) -> Job:
+        """A job that `user` may see.
+
+        Raises:
+            NotFoundError: there is none, or it is another's.
+        """
+        job = self.store.job(job_id)
+        if not user.is_admin and job.owner != user.owner:
+            raise NotFoundError("job", job_id)
+        return job
+
+    def trials(self, user: User, job_id: str) -> TrialStore:
+        """The trials of a job that `user` may see."""
+        return self.store.trial_store(self.job(user, job_id).job_id)
+
+    def submit(self, user: User, spec: JobSpec, priority: int, key: str | None) -> Job:
+        """Check a specification through and through, and store it as a job.
+
+        Raises:
+            InvalidInputError: anything that would go wrong later and can be known now.
+            QuotaError: too many jobs of this owner are waiting.
+            ConflictError: the idempotency key was used for another specification.
+        """
+        self.require_source(spec.data)
+        waiting = self.store.jobs(
+            JobQuery(
+                states=(JobState.CREATED,),
+                owner=user.owner,
+                limit=self.settings.queued_per_owner,
+            )
+        )
+        if len(waiting) >= self.settings.queued_per_owner:
+            raise QuotaError(f"{len(waiting)} jobs are waiting already; cancel some, or wait")
+        jobs.checked(spec, self.executor, self.workspace)
+        return self.store.create_job(spec.name, spec.to_json(), user.owner, priority, key)
+
+    @property
+    def executor(self) -> jobs.ExecutorName:
+        """What runs the trials of this server's jobs."""
+        return "local" if self.settings.ray == "local" else "ray"
+
+    def require_source(self, source: str) -> None:
+        """Refuse data by path: only names and uploads come over the network.
+
+        Raises:
+            InvalidInputError: it is neither.
+        """
+        if source not in ("digits", *NAMED) and not source.startswith(UPLOAD):
+            names = ", ".join(("digits", *NAMED))
+            raise InvalidInputError("data", source, f"{names}, or an uploaded data set")
+
+    def last_sequence(self, job_id: str) -> int:
+        """Number of the last event, at most a quarter of a second old: many may watch one job."""
+        now = time.monotonic()
+        with self._lock:
+            at, sequence = self._sequences.get(job_id, (-1.0, 0))
+            if now - at < FRESH_SECONDS:
+                return sequence
+            self._sequences[job_id] = (now, sequence)
+        sequence = self.store.trial_store(job_id).last_sequence()
+        with self._lock:
+            self._sequences[job_id] = (now, sequence)
+        return sequence
+
+    def finished(self, job_id: str) -> tuple[Sequence[Trial], Sequence[float]]:
+        """Trials in finish order and when each finished; only news is read from the store."""
+        with self._lock:
+            sequence, trials, times = self._finished.get(job_id, (0, [], []))
+        events = self.store.trial_store(job_id).events(sequence)
+        news = [e for e in events if e.kind == "finished"]
+        if events:
+            trials = [*trials, *(e.trial for e in news)]
+            times = [*times, *(e.at for e in news)]
+            with self._lock:
+                if len(self._finished) > 64:
+                    self._finished.pop(next(iter(self._finished)))
+                self._finished[job_id] = (events[-1].sequence, trials, times)
+        return trials, times
+
+
+def service_of(request: Request) -> Service:
+    """The service that the request's app belongs to."""
+    return cast(Service, request.app.state.service)

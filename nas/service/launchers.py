@@ -1,0 +1,159 @@
+"""How a job's driver is started: as a process of this machine, or as a Ray job of a cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.core import InvalidInputError, Job
+from workers.machine import usable_cpus
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+LOG = "driver.log"
+CLOSE_SECONDS = 20.0
+FRESH_SECONDS = 10.0
+
+
+class Launcher(ABC):
+    """Starts drivers, and knows whether they still run."""
+
+    @abstractmethod
+    def launch(self, job: Job) -> None:
+        """Start a driver for `job`; it takes the job's lease by itself."""
+
+    @abstractmethod
+    def is_alive(self, job_id: str) -> bool:
+        """Whether a driver started here for that job is still there."""
+
+    @abstractmethod
+    def workers(self) -> int:
+        """Trials that may run at once over all jobs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the drivers this launcher started, so that their jobs can be resumed."""
+
+
+class Processes(Launcher):
+    """Drivers as processes of this machine, each running its trials one after the other.
+
+    Args:
+        home: the workspace.
+        n_workers: drivers that may run trials at once; None for one per CPU.
+    """
+
+    def __init__(self, home: Path, n_workers: int | None = None) -> None:
+        self._home = home
+        self._n_workers = n_workers or usable_cpus()
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def launch(self, job: Job) -> None:
+        """Start a driver; its output goes to `driver.log` in the job's folder."""
+        folder = self._home / job.job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        command = driver_command(sys.executable, job.job_id, self._home, "local")
+        with (folder / LOG).open("ab") as log:
+            self._running[job.job_id] = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def is_alive(self, job_id: str) -> bool:
+        """Whether its process has not ended."""
+        process = self._running.get(job_id)
+        return process is not None and process.poll() is None
+
+    def workers(self) -> int:
+        """Trials that may run at once."""
+        return self._n_workers
+
+    def close(self) -> None:
+        """Ask every driver to stop, and wait."""
+        alive = [p for p in self._running.values() if p.poll() is None]
+        for process in alive:
+            process.terminate()
+        for process in alive:
+            try:
+                process.wait(CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class RayJobs(Launcher):
+    """Drivers as Ray jobs: each is on the Ray dashboard with name, metadata and logs.
+
+    Args:
+        home: the workspace, a folder that every node of the cluster sees.
+        address: of the cluster's dashboard, `http://head:8265`.
+        python: command that runs Python where the drivers run.
+
+    Raises:
+        InvalidInputError: no cluster answers there.
+    """
+
+    def __init__(self, home: Path, address: str, python: str = "python") -> None:
+        from ray.job_submission import JobSubmissionClient
+
+        self._home = home
+        self._python = python
+        self._address = address
+        self._n_workers, self._counted_at = 1, -math.inf
+        self._ids: dict[str, str] = {}
+        try:
+            self._client: JobSubmissionClient = JobSubmissionClient(address)
+        except (ConnectionError, RuntimeError) as error:
+            expected = f"the address of a Ray dashboard ({str(error).splitlines()[0]})"
+            raise InvalidInputError("ray", address, expected) from None
+
+    def launch(self, job: Job) -> None:
+        """Submit a driver as a Ray job named after the job."""
+        command = " ".join(driver_command(self._python, job.job_id, self._home, "ray"))
+        self._ids[job.job_id] = self._client.submit_job(
+            entrypoint=command,
+            submission_id=f"nas-{job.job_id}-{job.fence + 1}-{os.urandom(2).hex()}",
+            metadata={"job_name": f"{job.name} ({job.job_id})", "nas_job": job.job_id}
+            | ({"owner": job.owner} if job.owner else {}),
+        )
+
+    def is_alive(self, job_id: str) -> bool:
+        """Whether Ray has not seen the driver end."""
+        submission = self._ids.get(job_id)
+        if submission is None:
+            return False
+        try:
+            return not self._client.get_job_status(submission).is_terminal()
+        except (ConnectionError, RuntimeError):
+            return True  # the head does not answer: nobody knows, so nothing is started twice
+
+    def workers(self) -> int:
+        """CPUs of the cluster's living nodes, as they were at most ten seconds ago."""
+        from ray.util.state import list_nodes
+
+        if time.monotonic() - self._counted_at > FRESH_SECONDS:
+            try:
+                nodes = list_nodes(self._address, filters=[("state", "=", "ALIVE")])
+            except (ConnectionError, RuntimeError):
+                return self._n_workers
+            cpus = sum(node.resources_total.get("CPU", 0.0) for node in nodes)
+            self._n_workers, self._counted_at = max(1, int(cpus)), time.monotonic()
+        return self._n_workers
+
+    def close(self) -> None:
+        """Leave the drivers alone: they belong to the cluster, and the next server finds them."""
+
+
+def driver_command(python: str, job_id: str, home: Path, executor: str) -> list[str]:
+    """The command that drives a job to its end."""
+    address = ["--address", "auto"] if executor == "ray" else []
+    return [
+        *(python, "-m", "nas", "drive", job_id, "--home", str(home), "--executor", executor),
+        *address,
+    ]

@@ -1,0 +1,92 @@
+"""What there is (spaces, strategies, devices), who may come in, and how the server is doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+import nas
+from nas.core import Role
+from nas.service import monitoring
+from nas.service.catalog import space_schemas, strategy_schemas
+from nas.service.schemas import NamedBody, TokenBody, TokenRequest, answers
+from nas.service.security import Admin, AnyUser, TheService
+from nas.spec import DEVICES, JobSpec
+
+router = APIRouter(prefix="/v1", tags=["about"])
+health_router = APIRouter(tags=["health"])
+
+
+@router.get("/spaces", response_model=list[NamedBody])
+def spaces(user: AnyUser) -> list[dict[str, Any]]:
+    """Families of networks, and the options that narrow each."""
+    return space_schemas()
+
+
+@router.get("/strategies", response_model=list[NamedBody])
+def strategies(user: AnyUser) -> list[dict[str, Any]]:
+    """Search strategies and their settings."""
+    return strategy_schemas()
+
+
+@router.get("/devices", response_model=list[NamedBody])
+def devices(user: AnyUser) -> list[dict[str, Any]]:
+    """Where latency can be measured."""
+    about = "the processor of the machine that runs the trial, through ONNX Runtime"
+    return [{"name": name, "description": about, "options": {}} for name in DEVICES]
+
+
+@router.get("/job-schema")
+def job_schema(user: AnyUser) -> dict[str, Any]:
+    """The JSON schema of a job specification."""
+    return JobSpec.model_json_schema()
+
+
+@router.get("/me")
+def me(user: AnyUser) -> dict[str, Any]:
+    """Who the token says you are."""
+    return {"owner": user.owner, "role": user.role.value, "version": nas.__version__}
+
+
+@router.get("/tokens", response_model=list[TokenBody])
+def tokens(user: Admin, service: TheService) -> list[dict[str, Any]]:
+    """Every token, without its secret."""
+    return [TokenBody.of(token).model_dump() for token in service.accounts.tokens()]
+
+
+@router.post("/tokens", status_code=201)
+def create_token(body: TokenRequest, user: Admin, service: TheService) -> dict[str, Any]:
+    """A new token; its secret is shown this once."""
+    token, secret = service.accounts.create_token(
+        body.name, body.owner, Role(body.role), body.expires_at
+    )
+    return {**TokenBody.of(token).model_dump(), "secret": secret}
+
+
+@router.delete("/tokens/{token_id}", status_code=204)
+def revoke_token(token_id: str, user: Admin, service: TheService) -> Response:
+    """Make a token useless from now on."""
+    service.accounts.revoke_token(token_id)
+    return Response(status_code=204)
+
+
+@health_router.get("/healthz")
+def healthy() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@health_router.get("/readyz")
+def ready(service: TheService) -> dict[str, str]:
+    """The database answers, too; 503 where it does not."""
+    service.accounts.has_tokens()
+    return {"status": "ready"}
+
+
+@health_router.get("/metrics", responses=answers("text/plain"))
+def metrics(user: AnyUser, service: TheService) -> Response:
+    """Prometheus metrics."""
+    monitoring.refresh(service)
+    return Response(generate_latest(monitoring.REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,164 @@
+"""What a job has found: trials, front, progress, live events, report."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import HTMLResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from dashboard.series import at_fidelity, best_so_far, hypervolume_trace
+from nas.core import Fidelity, InvalidInputError, JobState, TrialQuery, TrialState, front_of
+from nas.core.wire import event_to_json, job_to_json, trial_to_json
+from nas.reporting import write_report
+from nas.service.context import Service
+from nas.service.schemas import FrontBody, Page, ProgressBody, TrialBody, answers
+from nas.service.security import AnyUser, TheService
+from nas.spec import JobSpec
+
+router = APIRouter(prefix="/v1", tags=["results"])
+POLL_SECONDS = 0.4
+KEEP_ALIVE_SECONDS = 15.0
+EVENTS_AT_ONCE = 500
+MOST_POINTS = 2000
+
+
+@router.get("/jobs/{job_id}/trials", response_model=Page[TrialBody])
+def trials(
+    job_id: str,
+    user: AnyUser,
+    service: TheService,
+    state: Annotated[list[TrialState] | None, Query()] = None,
+    fidelity: Annotated[list[Fidelity] | None, Query()] = None,
+    candidate: str | None = None,
+    after: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
+    newest_first: bool = False,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """Trials by number, filtered, a page at a time."""
+    query = TrialQuery(
+        tuple(state or ()), tuple(fidelity or ()), candidate, after, newest_first, limit
+    )
+    found = service.trials(user, job_id).page(query)
+    last = str(found[-1].number) if len(found) == limit else None
+    return {"items": [trial_to_json(trial) for trial in found], "next": last}
+
+
+@router.get("/jobs/{job_id}/trials/{number}", response_model=TrialBody)
+def trial(job_id: str, number: int, user: AnyUser, service: TheService) -> dict[str, Any]:
+    """One trial."""
+    if not 0 <= number < 2**31:
+        raise InvalidInputError("number", number, "a trial's number")
+    return trial_to_json(service.trials(user, job_id).trial(number))
+
+
+@router.get("/jobs/{job_id}/front", response_model=FrontBody)
+def front(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
+    """The Pareto front at the most trusted fidelity there is."""
+    job = service.job(user, job_id)
+    goals = JobSpec.parse(job.spec).goals
+    done, _ = service.finished(job.job_id)
+    members = front_of(done, goals).trials
+    return {
+        "job_id": job.job_id,
+        "objectives": [str(o) for o in goals.objectives],
+        "constraints": [str(c) for c in goals.constraints],
+        "trials": [trial_to_json(trial) for trial in members],
+    }
+
+
+@router.get("/jobs/{job_id}/progress", response_model=ProgressBody)
+def progress(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
+    """Hypervolume and best values of the search's own trials, over their number and time."""
+    job = service.job(user, job_id)
+    goals = JobSpec.parse(job.spec).goals
+    done, times = service.finished(job.job_id)
+    of = {trial.number: at for trial, at in zip(done, times, strict=True)}
+    by_fidelity = {f: at_fidelity(done, f) for f in (Fidelity.INHERITED, Fidelity.TRAINED)}
+    fidelity, kept = max(by_fidelity.items(), key=lambda item: len(item[1]))
+    if not kept:
+        return {"n_finished": [], "at": [], "hypervolume": [], "best": {}, "fidelity": None}
+    trace, best = hypervolume_trace(kept, goals), best_so_far(kept, goals)
+    n = len(kept)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).round().astype(int))
+    return {
+        "n_finished": (chosen + 1).tolist(),
+        "at": [of[kept[i].number] for i in chosen],
+        "hypervolume": trace[chosen].tolist(),
+        "best": {
+            name: [None if np.isnan(v) else float(v) for v in values[chosen]]
+            for name, values in best.items()
+        },
+        "fidelity": fidelity,
+    }
+
+
+@router.get("/jobs/{job_id}/events", responses=answers("text/event-stream"))
+async def events(
+    job_id: str,
+    request: Request,
+    user: AnyUser,
+    service: TheService,
+    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Server-sent events: `started` and `finished` with ids to go on after, and `job`.
+
+    The stream ends when the job is completed, failed, paused or cancelled; reconnecting with
+    `Last-Event-ID` misses nothing.
+    """
+    job = await run_in_threadpool(service.job, user, job_id)
+    if last_event_id is not None:
+        if not last_event_id.isdigit() or int(last_event_id) > 2**62:
+            raise InvalidInputError("Last-Event-ID", last_event_id, "an id of this stream")
+        after = int(last_event_id)
+    stream = _stream(service, request, job.job_id, after)
+    return StreamingResponse(stream, media_type="text/event-stream")
+
+
+@router.get("/jobs/{job_id}/report", responses=answers("text/html"))
+def report(job_id: str, user: AnyUser, service: TheService) -> HTMLResponse:
+    """The self-contained HTML report."""
+    job = service.job(user, job_id)
+    path = service.workspace.folder(job) / "report.html"
+    return HTMLResponse(write_report(service.workspace, job, path).read_text())
+
+
+async def _stream(
+    service: Service, request: Request, job_id: str, after: int
+) -> AsyncIterator[str]:
+    store = await run_in_threadpool(service.store.trial_store, job_id)
+    state: JobState | None = None
+    quiet = 0.0
+    while not service.closing.is_set() and not await request.is_disconnected():
+        job = await run_in_threadpool(service.store.job, job_id)
+        ended = job.state not in (JobState.CREATED, JobState.RUNNING)
+        said = False
+        while await run_in_threadpool(service.last_sequence, job_id) > after or ended:
+            found = await run_in_threadpool(store.events, after, EVENTS_AT_ONCE)
+            for event in found:
+                yield _message(event.kind, event_to_json(event), event.sequence)
+            said |= bool(found)
+            if not found:
+                break
+            after = found[-1].sequence
+        if job.state is not state:
+            yield _message("job", job_to_json(job))
+            state, said = job.state, True
+        if ended:
+            return
+        quiet = 0.0 if said else quiet + POLL_SECONDS
+        if quiet >= KEEP_ALIVE_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _message(kind: str, body: dict[str, Any], identifier: int | None = None) -> str:
+    head = f"id: {identifier}\n" if identifier is not None else ""
+    return f"{head}event: {kind}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n"

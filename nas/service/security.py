@@ -1,0 +1,146 @@
+"""Who is asking, and whether this server takes such requests at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nas.core import Role
+from nas.service.context import Service, service_of
+from nas.service.errors import ForbiddenError, TooLargeError, UnauthorizedError, answer
+
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
+PLAIN_FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
+"""What a foreign web page can send without asking first; a bearer token it cannot."""
+
+bearer = HTTPBearer(auto_error=False, description="made by `nas token create`")
+
+
+@dataclass(frozen=True)
+class User:
+    """Whoever sent a request."""
+
+    owner: str
+    role: Role
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everyone's jobs are theirs to see and change."""
+        return self.role is Role.ADMIN
+
+
+def current_user(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    service: Annotated[Service, Depends(service_of)],
+) -> User:
+    """The user of the request's token; anyone is admin where there are no tokens (loopback only).
+
+    Raises:
+        UnauthorizedError: a token is needed and none is given, or it is not valid.
+    """
+    accounts = service.accounts
+    if credentials is None:
+        if service.needs_token or "authorization" in request.headers:
+            raise UnauthorizedError("a bearer token is needed: nas token create")
+        if request.method in CHANGES and request.headers.get("origin") is not None:
+            service.require_own_origin(request.headers["origin"])
+        return User("", Role.ADMIN)
+    token = accounts.token_of(credentials.credentials)
+    if token is None:
+        raise UnauthorizedError("the token is unknown, revoked or expired")
+    return User(token.owner, token.role)
+
+
+def admin(user: Annotated[User, Depends(current_user)]) -> User:
+    """The same, and an admin.
+
+    Raises:
+        ForbiddenError: it is not.
+    """
+    if not user.is_admin:
+        raise ForbiddenError("only an admin may do this")
+    return user
+
+
+AnyUser = Annotated[User, Depends(current_user)]
+Admin = Annotated[User, Depends(admin)]
+TheService = Annotated[Service, Depends(service_of)]
+
+
+class Guard:
+    """Limits bodies, refuses form posts, and adds headers that keep browsers careful.
+
+    Args:
+        app: what is guarded.
+        largest_body: bytes.
+        exempt: path prefix whose requests may be larger; they check themselves.
+        hosts: names this server may be called by; None for any. Else a foreign page could reach a
+            server on loopback through a name of its own (DNS rebinding).
+    """
+
+    def __init__(
+        self, app: ASGIApp, largest_body: int, exempt: str, hosts: Collection[str] | None = None
+    ) -> None:
+        self._app = app
+        self._largest = largest_body
+        self._exempt = exempt
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                names = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((k, v) for k, v in HEADERS if k not in names),
+                ]
+            await send(message)
+
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
+            error = ForbiddenError(f"this server is not called {host}")
+            await answer(error)(scope, receive, send_with_headers)
+            return
+        kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
+        if scope["method"] in CHANGES and kind.lower() in PLAIN_FORMS:
+            error = ForbiddenError(f"a body of type {kind}; send application/json")
+            await answer(error)(scope, receive, send_with_headers)
+            return
+        if scope["path"].startswith(self._exempt):
+            await self._app(scope, receive, send_with_headers)
+            return
+        too_large = TooLargeError(f"the body may have at most {self._largest} bytes")
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._largest:
+            await answer(too_large)(scope, receive, send_with_headers)
+            return
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._largest:
+                raise too_large
+            return message
+
+        await self._app(scope, limited, send_with_headers)

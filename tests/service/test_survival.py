@@ -1,0 +1,160 @@
+"""Real jobs through a real server, and real deaths of its parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from nas.client import Client, ClientJob
+from nas.core import JobState, TrialState
+from nas.service import Server, ServiceSettings
+from tests.service.conftest import SPEC
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def serving(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`nas serve` as a process of its own; gives it and its URL."""
+    command = [sys.executable, "-m", "nas", "serve", "--home", str(home), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--ray", "local", *options], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        assert line.startswith("serving http"), line
+        yield process, line.split()[1]
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stderr.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def driver_of(home: Path, job: ClientJob) -> int:
+    """Process id of the job's driver, from its lease."""
+    from nas.stores import open_store
+
+    driver = open_store(f"sqlite:///{home / 'nas.db'}").job(job.job_id).driver
+    assert driver is not None
+    return int(driver.split(":")[1])
+
+
+def keys(job: ClientJob) -> list[tuple[int, str | None]]:
+    return [(t.number, t.candidate.key if t.candidate else None) for t in job.trials()]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str | None]]:
+    """Trials of the same job when nothing dies."""
+    home = tmp_path_factory.mktemp("unbroken")
+    with Server(ServiceSettings(home, port=0)) as server, Client(server.url) as client:
+        job = client.submit(**{**SPEC, "budget": {"trials": 6, "finalists": 2}})
+        job.wait(progress=False)
+        return keys(job)
+
+
+LONGER = {**SPEC, "budget": {"trials": 6, "finalists": 2}}
+
+
+def test_a_job_is_submitted_watched_downloaded_and_extended(tmp_path: Path) -> None:
+    with Client(home=tmp_path / "home") as client:
+        job = client.submit(**SPEC)
+        front = job.wait(progress=False)
+        (model,) = front
+        path = model.download(tmp_path / "model.onnx")  # type: ignore[attr-defined]
+        session = onnxruntime.InferenceSession(path)
+        x = np.zeros((1, 1, 8, 8), dtype=np.float32)
+        assert session.run(None, {session.get_inputs()[0].name: x})[0].shape == (1, 10)
+        exported = model.export(tmp_path / "exported")
+        assert json.loads((exported / "card.json").read_text())["job"]["id"] == job.job_id
+        assert job.report(tmp_path / "report.html").read_text().startswith("<!doctype html>")
+        first = keys(job)
+        job.extend(trials=5, finalists=2).wait(progress=False)
+        assert keys(job)[: len(first)] == first
+        assert len(job.trials()) > len(first) + 1
+        assert job.refresh().state is JobState.COMPLETED
+
+
+def test_a_killed_driver_is_replaced_and_nothing_is_lost_or_doubled(
+    tmp_path: Path, unbroken: list[tuple[int, str | None]]
+) -> None:
+    home = tmp_path / "home"
+    with Server(ServiceSettings(home, port=0)) as server, Client(server.url) as client:
+        job = client.submit(**LONGER)
+        for n in (1, 3):
+            until(lambda n=n: len(job.trials(states=[TrialState.COMPLETED])) >= n)  # type: ignore[misc]
+            os.kill(driver_of(home, job), signal.SIGKILL)
+        job.wait(progress=False, timeout=240)
+        assert keys(job) == unbroken
+        assert all(t.state is TrialState.COMPLETED for t in job.trials())
+        assert [e.sequence for e in job.stream()] == list(range(1, 2 * len(unbroken) + 1))
+
+
+def test_a_killed_server_is_started_again_and_the_stream_goes_on(
+    tmp_path: Path, unbroken: list[tuple[int, str | None]]
+) -> None:
+    home = tmp_path / "home"
+    with serving(home) as (process, url):
+        port = url.rpartition(":")[2]
+        with Client(url) as client:
+            job = client.submit(**LONGER)
+            until(lambda: len(job.trials(states=[TrialState.COMPLETED])) >= 1)
+        process.kill()
+        process.wait()
+    with serving(home, "--port", port) as (_, url), Client(url) as client:
+        job = client.job(job.job_id)
+        job.wait(progress=False, timeout=240)
+        assert keys(job) == unbroken
+
+
+def test_cancelling_a_running_job_frees_it_within_seconds(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with Server(ServiceSettings(home, port=0)) as server, Client(server.url) as client:
+        job = client.submit(**{**SPEC, "training": {"epochs": 1}, "budget": {"trials": 500}})
+        until(lambda: len(job.trials()) >= 2)
+        driver = driver_of(home, job)
+        started = time.monotonic()
+        job.cancel()
+        until(lambda: job.refresh().state is JobState.CANCELLED, 20)
+        assert time.monotonic() - started < 20
+        until(lambda: not Path(f"/proc/{driver}").exists() or _is_zombie(driver), 20)
+        assert all(t.state is not TrialState.RUNNING for t in job.trials())
+
+
+def test_a_paused_job_goes_on_where_it_was(
+    tmp_path: Path, unbroken: list[tuple[int, str | None]]
+) -> None:
+    home = tmp_path / "home"
+    with Server(ServiceSettings(home, port=0)) as server, Client(server.url) as client:
+        job = client.submit(**LONGER)
+        until(lambda: len(job.trials(states=[TrialState.COMPLETED])) >= 2)
+        job.pause()
+        until(lambda: job.refresh().state is JobState.PAUSED, 30)
+        job.resume().wait(progress=False, timeout=240)
+        assert keys(job) == unbroken
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
