@@ -26,11 +26,9 @@ from nas.core.interfaces import (
     Evaluation,
     Evaluator,
     Executor,
-    LatencyQuantiles,
     Learner,
     Prediction,
     Predictor,
-    Profile,
     Profiler,
     Report,
     SearchStrategy,
@@ -39,6 +37,7 @@ from nas.core.interfaces import (
 )
 from nas.core.job import Job, JobQuery, JobState, Lease
 from nas.core.pareto import Front, front_of, hypervolume, non_dominated, reference_point
+from nas.core.profile import LatencyQuantiles, Profile
 from nas.core.space import SearchSpace
 from nas.core.stores import AccountStore, JobStore, TrialStore
 from nas.core.trial import (
