@@ -8,6 +8,7 @@ from nas.core.candidate import Candidate, Genotypes, Value
 from nas.core.cell import Cell
 from nas.core.decision import Condition, Decision
 from nas.core.descent import descend
+from nas.core.device import Device, Work, WorkState
 from nas.core.errors import (
     ConflictError,
     EvaluationError,
@@ -39,7 +40,7 @@ from nas.core.job import Job, JobQuery, JobState, Lease
 from nas.core.pareto import Front, front_of, hypervolume, non_dominated, reference_point
 from nas.core.profile import LatencyQuantiles, Profile
 from nas.core.space import SearchSpace
-from nas.core.stores import AccountStore, JobStore, TrialStore
+from nas.core.stores import AccountStore, DeviceStore, JobStore, TrialStore
 from nas.core.trial import (
     Evaluate,
     Event,
@@ -61,6 +62,8 @@ __all__ = [
     "Constraint",
     "CostTable",
     "Decision",
+    "Device",
+    "DeviceStore",
     "DifferentiablePredictor",
     "Direction",
     "Evaluate",
@@ -107,6 +110,8 @@ __all__ = [
     "TrialStore",
     "UnknownNameError",
     "Value",
+    "Work",
+    "WorkState",
     "WorkerLostError",
     "descend",
     "front_of",
