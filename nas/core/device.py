@@ -12,6 +12,8 @@ from nas.core.errors import InvalidInputError
 from nas.core.profile import Profile
 
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,62}\w)?")
+FILES = "device_files"
+"""Folder, below a workspace, of the files that wait to be timed, each named by its SHA-256."""
 LOCAL = "cpu"
 """The device every worker has: the processor of its own machine."""
 

@@ -126,8 +126,12 @@ class DeviceStore(ABC):
         """
 
     @abstractmethod
-    def beat(self, name: str, instance: str, seconds: float) -> Sequence[Work]:
-        """Stay live for `seconds` from now, with all that is claimed; gives what that is.
+    def beat(
+        self, name: str, instance: str, seconds: float, holding: Sequence[str] = ()
+    ) -> Sequence[Work]:
+        """Stay live for `seconds` from now, and so the claims on `holding`; gives those that are.
+
+        Claims that the agent does not know of, since the answer was lost, run out.
 
         Raises:
             NotFoundError: no such device.

@@ -120,11 +120,12 @@ def test_a_heartbeat_holds_what_is_claimed(devices: DeviceStore) -> None:
     devices.submit("rpi4", DIGEST, {})
     taken = devices.claim("rpi4", "one", 0.0)
     assert taken is not None
-    (held,) = devices.beat("rpi4", "one", LONG)
+    assert list(devices.beat("rpi4", "one", LONG)) == []
+    (held,) = devices.beat("rpi4", "one", LONG, [taken.work_id])
     assert held.work_id == taken.work_id and (held.lease_until or 0) > time.time()
     assert devices.claim("rpi4", "one", LONG) is None
     devices.cancel(taken.work_id)
-    assert list(devices.beat("rpi4", "one", LONG)) == []
+    assert list(devices.beat("rpi4", "one", LONG, [taken.work_id])) == []
     with pytest.raises(ConflictError, match="cancelled"):
         devices.report(taken.work_id, taken.claim or "", PROFILE)
 

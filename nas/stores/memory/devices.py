@@ -36,15 +36,18 @@ class MemoryDeviceStore(DeviceStore):
                 self._work[work.work_id] = replace(work, state=WorkState.QUEUED, lease_until=None)
             return copy.deepcopy(device)
 
-    def beat(self, name: str, instance: str, seconds: float) -> Sequence[Work]:
-        """Stay live for `seconds` from now, with all that is claimed."""
+    def beat(
+        self, name: str, instance: str, seconds: float, holding: Sequence[str] = ()
+    ) -> Sequence[Work]:
+        """Stay live for `seconds` from now, and so the claims on `holding`."""
         with self._lock:
             rules.require_speaker(self._known(name), instance)
             now = time.time()
             self._see(name, now, seconds)
-            for work in self._of(name, WorkState.CLAIMED):
-                self._work[work.work_id] = replace(work, lease_until=now + seconds)
-            return copy.deepcopy(self._of(name, WorkState.CLAIMED))
+            held = [w for w in self._of(name, WorkState.CLAIMED) if w.work_id in holding]
+            held = [replace(work, lease_until=now + seconds) for work in held]
+            self._work |= {work.work_id: work for work in held}
+            return copy.deepcopy(held)
 
     def device(self, name: str) -> Device:
         """One device."""

@@ -45,14 +45,19 @@ class SqlDeviceStore(DeviceStore):
             connection.execute(update(Works).where(_claimed(name)).values(back))
         return device
 
-    def beat(self, name: str, instance: str, seconds: float) -> Sequence[Work]:
-        """Stay live for `seconds` from now, with all that is claimed."""
+    def beat(
+        self, name: str, instance: str, seconds: float, holding: Sequence[str] = ()
+    ) -> Sequence[Work]:
+        """Stay live for `seconds` from now, and so the claims on `holding`."""
         with transaction(self._engine) as connection:
             rules.require_speaker(_known(connection, name, lock=True), instance)
             now = time.time()
             seen = {"last_seen": now, "live_until": now + seconds}
             connection.execute(update(Devices).where(Devices.c.name == name).values(seen))
-            held = update(Works).where(_claimed(name)).values(lease_until=now + seconds)
+            if not holding:
+                return []
+            held = update(Works).where(_claimed(name), Works.c.work_id.in_(holding))
+            held = held.values(lease_until=now + seconds)
             return [_work(row) for row in connection.execute(held.returning(*WORK))]
 
     def device(self, name: str) -> Device:
@@ -70,7 +75,7 @@ class SqlDeviceStore(DeviceStore):
         """How many open pieces of work each device has."""
         query = select(Works.c.device, func.count()).where(IS_OPEN).group_by(Works.c.device)
         with transaction(self._engine, reads=True) as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def forget(self, name: str) -> None:
         """Delete a device that is not live; its open work fails."""
