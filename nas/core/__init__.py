@@ -38,7 +38,15 @@ from nas.core.interfaces import (
     TransferPredictor,
 )
 from nas.core.job import Job, JobQuery, JobState, Lease
-from nas.core.pareto import Front, front_of, hypervolume, non_dominated, reference_point
+from nas.core.pareto import (
+    Front,
+    Standing,
+    front_of,
+    hypervolume,
+    non_dominated,
+    reference_point,
+    standing_of,
+)
 from nas.core.space import SearchSpace
 from nas.core.stores import AccountStore, JobStore, TrialStore
 from nas.core.trial import (
@@ -97,6 +105,7 @@ __all__ = [
     "SearchSpace",
     "SearchStrategy",
     "SharedTrainer",
+    "Standing",
     "StoreError",
     "Task",
     "Token",
@@ -114,4 +123,5 @@ __all__ = [
     "hypervolume",
     "non_dominated",
     "reference_point",
+    "standing_of",
 ]

@@ -17,6 +17,7 @@ import uvicorn
 from nas.core import InvalidInputError
 from nas.jobs import Workspace
 from nas.service.app import create_app
+from nas.service.cluster import LocalCluster
 from nas.service.launchers import Launcher, Processes, RayJobs
 from nas.service.settings import ServiceSettings
 from nas.service.supervisor import Supervisor
@@ -153,8 +154,7 @@ class Server:
         if settings.ray == "local":
             return Processes(home, settings.workers), None
         if settings.ray != "auto":
-            return RayJobs(home, settings.ray), settings.ray
-        from nas.service.cluster import local_cluster
-
-        address = self._resources.enter_context(local_cluster(home, settings.workers))
-        return RayJobs(home, address, sys.executable), address
+            return RayJobs(home, lambda: settings.ray), settings.ray
+        cluster = LocalCluster(home, settings.workers)
+        self._resources.callback(cluster.close)
+        return RayJobs(home, cluster.ensure, sys.executable), cluster.ensure()
