@@ -163,7 +163,7 @@ def run(
     folder = workspace.folder(job)
     folder.mkdir(parents=True, exist_ok=True)
     heard = _Heard([] if listen is None else [listen])
-    with driving(store, job.job_id, say) as driver, _terminable():
+    with driving(store, job.job_id, say) as driver, terminable():
         evaluator = problem.evaluator(folder, workspace.home / "supernets")
         trials = store.trial_store(job.job_id, driver.lease)
         with _executors(executor, evaluator, job, n_workers, address, heard) as new:
@@ -285,7 +285,7 @@ def _executors(
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C while the block runs, where signals can be caught."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -68,11 +68,13 @@ class LocalCluster:
             facts.unlink()
 
     def _started(self) -> dict[str, Any]:
-        port, dashboard = _free_ports(2)
+        port, dashboard, agent, clients = _free_ports(4)
         command = [
             *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
             *("--node-ip-address", "127.0.0.1", "--port", str(port)),
             *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
+            *("--dashboard-agent-listen-port", str(agent)),
+            *("--ray-client-server-port", str(clients)),
             *("--num-cpus", str(self._n_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
             "--disable-usage-stats",
         ]
