@@ -297,11 +297,9 @@ class ClientJob:
 
         until = None if timeout is None else time.monotonic() + timeout
         with shown(JobSpec.parse(self.job.spec), enabled=progress) as listen:
-            for event in self.stream():
+            for event in self._events(0, until):
                 if listen is not None:
                     listen(event)
-                if until is not None and time.monotonic() > until:
-                    raise TimeoutError(f"job {self.job_id} still runs after {timeout} s")
         self.refresh()
         if self.state is not JobState.COMPLETED:
             reason = f": {self.job.message}" if self.job.message else ""
@@ -316,6 +314,9 @@ class ClientJob:
         Raises:
             ServerError: the server stays away.
         """
+        return self._events(after, None)
+
+    def _events(self, after: int, until: float | None) -> Iterator[Event]:
         failures = 0
         while True:
             try:
@@ -327,12 +328,14 @@ class ClientJob:
                         _raise_for(answer)
                     for kind, body in _messages(answer.iter_lines()):
                         failures = 0
+                        if until is not None and time.monotonic() > until:
+                            raise TimeoutError(f"job {self.job_id} still runs")
                         if kind == "job":
                             self.job = job_from_json(body)
-                            continue
-                        event = event_from_json(body)
-                        after = event.sequence
-                        yield event
+                        elif kind != "comment":
+                            event = event_from_json(body)
+                            after = event.sequence
+                            yield event
                 if self.refresh().state not in (JobState.CREATED, JobState.RUNNING):
                     return
             except (httpx.TransportError, ServerError) as error:
@@ -528,10 +531,12 @@ class _MissingError(NotFoundError):
 
 
 def _messages(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
-    """Kind and body of server-sent events."""
+    """Kind and body of server-sent events; kind `comment`, without a body, of signs of life."""
     kind, data = "message", ""
     for line in lines:
-        if line.startswith("event:"):
+        if line.startswith(":"):
+            yield "comment", None
+        elif line.startswith("event:"):
             kind = line[6:].strip()
         elif line.startswith("data:"):
             data += line[5:].strip()

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -32,10 +31,8 @@ from nas.core import (
     Job,
     TrainShared,
     Trial,
-    front_of,
-    hypervolume,
+    standing_of,
 )
-from nas.core.goals import columns_of
 from nas.core.trial import TrialState
 from nas.engine import Listener
 from nas.spec import N_PIECES, JobSpec
@@ -143,19 +140,13 @@ def best_line(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None) 
     The hypervolume is taken between the trials' best and worst values, as a share of that box.
     Where there is no front, it says why.
     """
-    members = front_of(trials, goals, fidelity).trials
-    if not members:
+    found = standing_of(trials, goals, fidelity)
+    if not found.n_front:
         same = [t for t in trials if fidelity in (None, t.fidelity)]
         return _unscored(same) or "no candidate meets the constraints yet"
-    losses = goals.losses(columns_of([t.metrics for t in members], goals.metrics))
-    best = losses.min(axis=0)
-    at_best = goals.losses({o.metric: best[j : j + 1] for j, o in enumerate(goals.objectives)})
-    parts = [f"{o.metric} {at_best[0, j]:.4g}" for j, o in enumerate(goals.objectives)]
-    everyone = [t for t in trials if t.scores(fidelity)]
-    spread = goals.losses(columns_of([t.metrics for t in everyone], goals.metrics))
-    span = np.where(np.ptp(spread, axis=0) > 0, np.ptp(spread, axis=0), 1.0)
-    share = hypervolume((losses - spread.min(axis=0)) / span, np.ones(losses.shape[1]))
-    return f"front of {len(members)}, hypervolume {share:.3f}; best {', '.join(parts)}"
+    parts = [f"{metric} {value:.4g}" for metric, value in found.best.items()]
+    share = f"hypervolume {found.hypervolume:.3f}"
+    return f"front of {found.n_front}, {share}; best {', '.join(parts)}"
 
 
 def _unscored(trials: Sequence[Trial]) -> str:

@@ -162,11 +162,11 @@ def run(
     store = workspace.store
     folder = workspace.folder(job)
     folder.mkdir(parents=True, exist_ok=True)
-    heard = _Heard(listen)
-    with driving(store, job.job_id, say) as driver, _terminable():
+    heard = _Heard([] if listen is None else [listen])
+    with driving(store, job.job_id, say) as driver, terminable():
         evaluator = problem.evaluator(folder, workspace.home / "supernets")
         trials = store.trial_store(job.job_id, driver.lease)
-        with _executors(executor, evaluator, f"{job.name} {job.job_id}", n_workers, address) as new:
+        with _executors(executor, evaluator, job, n_workers, address, heard) as new:
 
             def attempt() -> None:
                 nonlocal known
@@ -247,22 +247,27 @@ def require_unfinished(job: Job) -> None:
 class _Heard:
     """Passes on every event once, though each attempt of a run tells them from the first."""
 
-    def __init__(self, listen: Listener | None) -> None:
+    def __init__(self, listeners: list[Listener]) -> None:
         self.last = 0
-        self._listen = listen
+        self.listeners = listeners
 
     def __call__(self, event: Event) -> None:
         if event.sequence > self.last:
             self.last = event.sequence
-            if self._listen is not None:
-                self._listen(event)
+            for listen in self.listeners:
+                listen(event)
 
 
 @contextmanager
 def _executors(
-    name: ExecutorName, evaluator: Evaluator, label: str, n_workers: int | None, address: str | None
+    name: ExecutorName,
+    evaluator: Evaluator,
+    job: Job,
+    n_workers: int | None,
+    address: str | None,
+    heard: _Heard,
 ) -> Iterator[Callable[[], Executor]]:
-    """What makes executors, one after the other, while the block runs."""
+    """What makes executors, one after the other, while the block runs; Ray also gets metrics."""
     if name == "local":
         from workers.executors.local import LocalExecutor
 
@@ -271,11 +276,16 @@ def _executors(
     from workers.executors.ray import RayExecutor, cluster
 
     with cluster(address, n_workers):
-        yield lambda: RayExecutor(evaluator, label, n_workers)
+        from workers.executors.metrics import JobMetrics
+
+        metrics = JobMetrics(job.job_id, job.name, spec_of(job).goals)
+        heard.listeners.append(metrics)
+        yield lambda: RayExecutor(evaluator, f"{job.name} {job.job_id}", n_workers)
+        metrics.flush()
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C while the block runs, where signals can be caught."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -26,7 +26,7 @@ from searchspaces import ModelFamily
 from searchspaces.plain import plain_module_source
 from workers.comparison import compared, warnings
 from workers.datasets import Dataset
-from workers.deployment import export_onnx, onnx_logits, written_whole
+from workers.deployment import export_onnx, needing_space, onnx_logits, written_whole
 from workers.profiling import OnnxRuntimeProfiler
 from workers.quantizing import prune_and_finetune, quantize_and_finetune
 from workers.scoring import expected_calibration_error, scores
@@ -81,12 +81,16 @@ class CandidateEvaluator(Evaluator):
 
         Raises:
             EvaluationError: the fidelity needs a supernet, or export or timing failed.
+            OutOfSpaceError: the disk is full.
         """
         torch.set_num_threads(1)
-        if effort < 1.0:
-            return replace(self, settings=self.settings.scaled(effort)).evaluate(
-                candidate, fidelity, report
-            )
+        scaled = self if effort == 1.0 else replace(self, settings=self.settings.scaled(effort))
+        with needing_space(self.artifact_folder):
+            return scaled._at(fidelity, candidate, report)
+
+    # ---------------------------------------------------------------- fidelities
+
+    def _at(self, fidelity: Fidelity, candidate: Candidate, report: Report) -> Evaluation:
         match fidelity:
             case Fidelity.PROXY:
                 return Evaluation(self.costs(candidate), {"costs": COMPUTED})
@@ -98,8 +102,6 @@ class CandidateEvaluator(Evaluator):
                 raise EvaluationError("inherited scores need a supernet, and this job has none")
             case _:
                 assert_never(fidelity)
-
-    # ---------------------------------------------------------------- fidelities
 
     def _trained(self, candidate: Candidate, report: Report) -> Evaluation:
         network = self._train(candidate, report)

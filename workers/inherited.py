@@ -22,7 +22,7 @@ from nas.core import (
 from searchspaces import ModelFamily, Supernet
 from workers.checkpoints import alone_with, read_about
 from workers.datasets import Dataset
-from workers.deployment import export_onnx
+from workers.deployment import export_onnx, needing_space
 from workers.evaluation import COMPUTED, CandidateEvaluator
 from workers.profiling import OnnxRuntimeProfiler
 from workers.replicas import Replicas, train_together
@@ -72,7 +72,7 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
         torch.set_num_threads(1)
         inner = self.trained
         self.folder.mkdir(parents=True, exist_ok=True)
-        with alone_with(self.checkpoint):
+        with needing_space(self.folder), alone_with(self.checkpoint):
             found = epochs_of(self.checkpoint)
             if found < epochs:
                 arguments = (inner.family, inner.dataset, self.settings, inner.settings.seed)

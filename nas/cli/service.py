@@ -86,10 +86,14 @@ def _said(url: str, ray: str | None, home: Path) -> str:
 
 
 def drive(
-    job: str, home: Home = DEFAULT_HOME, executor: Executor = "local", address: Address = None
+    job: str,
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+    executor: Executor = "local",
+    address: Address = None,
 ) -> None:
     """Drive one job of a server to its end; the server starts this."""
-    workspace = jobs.Workspace.open(home)
+    workspace = jobs.Workspace.open(home, store)
     found = jobs.resumable(workspace, job)
     name: jobs.ExecutorName = "ray" if executor == "ray" else "local"
     problem = workspace.problem(jobs.spec_of(found))

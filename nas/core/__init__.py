@@ -16,6 +16,7 @@ from nas.core.errors import (
     InvalidInputError,
     NasError,
     NotFoundError,
+    OutOfSpaceError,
     StoreError,
     UnknownNameError,
     WorkerLostError,
@@ -37,7 +38,15 @@ from nas.core.interfaces import (
     TransferPredictor,
 )
 from nas.core.job import Job, JobQuery, JobState, Lease
-from nas.core.pareto import Front, front_of, hypervolume, non_dominated, reference_point
+from nas.core.pareto import (
+    Front,
+    Standing,
+    front_of,
+    hypervolume,
+    non_dominated,
+    reference_point,
+    standing_of,
+)
 from nas.core.profile import LatencyQuantiles, Profile
 from nas.core.space import SearchSpace
 from nas.core.stores import AccountStore, DeviceStore, JobStore, TrialStore
@@ -89,6 +98,7 @@ __all__ = [
     "NasError",
     "NotFoundError",
     "Objective",
+    "OutOfSpaceError",
     "Prediction",
     "Predictor",
     "Profile",
@@ -99,6 +109,7 @@ __all__ = [
     "SearchSpace",
     "SearchStrategy",
     "SharedTrainer",
+    "Standing",
     "StoreError",
     "Task",
     "Token",
@@ -118,4 +129,5 @@ __all__ = [
     "hypervolume",
     "non_dominated",
     "reference_point",
+    "standing_of",
 ]

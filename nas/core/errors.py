@@ -8,6 +8,7 @@ NasError
 ├── ConflictError (RuntimeError)        the state forbids it (finished twice, resumed while running)
 ├── StoreError (RuntimeError)           the database refused or could not be reached
 ├── EvaluationError (RuntimeError)      a trial's own work went wrong
+│   └── OutOfSpaceError                 the disk for its files is full; it is waited for
 └── WorkerLostError (RuntimeError)      the process or machine that ran a trial is gone
 """
 
@@ -79,6 +80,10 @@ class StoreError(NasError, RuntimeError):
 
 class EvaluationError(NasError, RuntimeError):
     """A trial's own work went wrong; recorded on the trial, never fatal to the job."""
+
+
+class OutOfSpaceError(EvaluationError):
+    """The disk for a trial's files is full; whoever runs the trial waits and runs it again."""
 
 
 class WorkerLostError(NasError, RuntimeError):

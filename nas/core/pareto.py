@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,39 @@ class Front:
     trials: tuple[Trial, ...]
     fidelity: Fidelity | None
     n_considered: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a search stands, in numbers.
+
+    Attributes:
+        n_front: members of the front.
+        best: by objective, the best value on the front; empty where there is no front.
+        hypervolume: of the front, as a share of the box that completed trials span.
+    """
+
+    n_front: int
+    best: Mapping[str, float]
+    hypervolume: float
+
+
+def standing_of(
+    trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = None
+) -> Standing:
+    """How a search stands at `fidelity`, by default the most trusted one reached."""
+    front = front_of(trials, goals, fidelity)
+    if not front.trials:
+        return Standing(0, {}, 0.0)
+    losses = goals.losses(columns_of([t.metrics for t in front.trials], goals.metrics))
+    lowest = losses.min(axis=0)
+    values = goals.losses({o.metric: lowest[j : j + 1] for j, o in enumerate(goals.objectives)})
+    everyone = [t.metrics for t in trials if t.scores(front.fidelity)]
+    spread = goals.losses(columns_of(everyone, goals.metrics))
+    span = np.where(np.ptp(spread, axis=0) > 0, np.ptp(spread, axis=0), 1.0)
+    share = hypervolume((losses - spread.min(axis=0)) / span, np.ones(losses.shape[1]))
+    best = {o.metric: float(values[0, j]) for j, o in enumerate(goals.objectives)}
+    return Standing(len(front.trials), best, share)
 
 
 def front_of(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = None) -> Front:

@@ -11,8 +11,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +23,73 @@ START_SECONDS = 90.0
 STOP_SECONDS = 5.0
 
 
-@contextmanager
-def local_cluster(home: Path, n_cpus: int | None = None) -> Iterator[str]:
-    """Start Ray here, or find the one an earlier server of this folder left; gives its dashboard.
+class LocalCluster:
+    """Ray on this machine, one per workspace.
 
     Token authentication is on; the token lies in `home`, for its owner alone. The environment of
-    this process is set so that Ray's clients find both.
+    this process is set so that Ray, imported later, finds both.
 
-    Raises:
-        ClusterError: it does not come up.
+    Args:
+        home: the workspace.
+        n_cpus: for trials; None for all of this machine.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(_token(home)),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    facts = home / FACTS
-    found = json.loads(facts.read_text()) if facts.is_file() else None
-    if found is None or not _answers(found["dashboard"]):
-        found = _started(home, n_cpus or usable_cpus())
-        facts.write_text(json.dumps(found))
-    try:
-        yield str(found["dashboard"])
-    finally:
-        _stop(found["group"])
-        facts.unlink(missing_ok=True)
+
+    def __init__(self, home: Path, n_cpus: int | None = None) -> None:
+        self._home = home
+        self._n_cpus = n_cpus or usable_cpus()
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(_token(home)),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
+
+    def ensure(self) -> str:
+        """Start it, unless it runs, perhaps left by an earlier server; gives its dashboard's URL.
+
+        Raises:
+            ClusterError: it does not come up.
+        """
+        facts = self._home / FACTS
+        found = json.loads(facts.read_text()) if facts.is_file() else None
+        if found is None or not _answers(found["dashboard"]):
+            if found is not None:
+                _stop(found["group"])
+            found = self._started()
+            facts.write_text(json.dumps(found))
+        return str(found["dashboard"])
+
+    def close(self) -> None:
+        """End it, whoever started it; closing twice is fine."""
+        facts = self._home / FACTS
+        if facts.is_file():
+            _stop(json.loads(facts.read_text())["group"])
+            facts.unlink()
+
+    def _started(self) -> dict[str, Any]:
+        port, dashboard, agent, clients = _free_ports(4)
+        command = [
+            *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
+            *("--node-ip-address", "127.0.0.1", "--port", str(port)),
+            *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
+            *("--dashboard-agent-listen-port", str(agent)),
+            *("--ray-client-server-port", str(clients)),
+            *("--num-cpus", str(self._n_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
+            "--disable-usage-stats",
+        ]
+        with (self._home / "ray.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        url = f"http://127.0.0.1:{dashboard}"
+        until = time.monotonic() + START_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > until:
+                _stop(process.pid)
+                raise ClusterError(f"Ray did not come up; {self._home / 'ray.log'} tells more")
+            time.sleep(0.3)
+        return {"dashboard": url, "address": f"127.0.0.1:{port}", "group": process.pid}
 
 
 def _token(home: Path) -> Path:
@@ -60,29 +98,6 @@ def _token(home: Path) -> Path:
         with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     return path
-
-
-def _started(home: Path, n_cpus: int) -> dict[str, Any]:
-    port, dashboard = _free_ports(2)
-    command = [
-        *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
-        *("--node-ip-address", "127.0.0.1", "--port", str(port)),
-        *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
-        *("--num-cpus", str(n_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
-        "--disable-usage-stats",
-    ]
-    with (home / "ray.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{dashboard}"
-    until = time.monotonic() + START_SECONDS
-    while not _answers(url):
-        if process.poll() is not None or time.monotonic() > until:
-            _stop(process.pid)
-            raise ClusterError(f"Ray did not come up; {home / 'ray.log'} tells more")
-        time.sleep(0.3)
-    return {"dashboard": url, "address": f"127.0.0.1:{port}", "group": process.pid}
 
 
 def _answers(url: str) -> bool:
@@ -94,11 +109,12 @@ def _answers(url: str) -> bool:
 
 
 def _free_ports(n: int) -> list[int]:
-    with_sockets = [socket.socket() for _ in range(n)]
-    for one in with_sockets:
+    """Ports that nobody listens at, all different."""
+    sockets = [socket.socket() for _ in range(n)]
+    for one in sockets:
         one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in with_sockets]
-    for one in with_sockets:
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
         one.close()
     return ports
 
@@ -108,12 +124,9 @@ def _stop(group: int) -> None:
     for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 2.0)):
         try:
             os.killpg(group, number)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                os.killpg(group, 0)
+                time.sleep(0.1)
         except ProcessLookupError:
             return
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            try:
-                os.killpg(group, 0)
-            except ProcessLookupError:
-                return
-            time.sleep(0.1)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
+import secrets
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.core import InvalidInputError, Job
+from nas.core import Job, NasError
 from workers.machine import usable_cpus
 
 if TYPE_CHECKING:
@@ -22,12 +23,20 @@ CLOSE_SECONDS = 20.0
 FRESH_SECONDS = 10.0
 
 
+class LaunchError(NasError, RuntimeError):
+    """A driver could not be started; says what is waited for."""
+
+
 class Launcher(ABC):
     """Starts drivers, and knows whether they still run."""
 
     @abstractmethod
     def launch(self, job: Job) -> None:
-        """Start a driver for `job`; it takes the job's lease by itself."""
+        """Start a driver for `job`; it takes the job's lease by itself.
+
+        Raises:
+            LaunchError: not now; later it may work.
+        """
 
     @abstractmethod
     def is_alive(self, job_id: str) -> bool:
@@ -92,46 +101,39 @@ class RayJobs(Launcher):
 
     Args:
         home: the workspace, a folder that every node of the cluster sees.
-        address: of the cluster's dashboard, `http://head:8265`.
+        address: gives the cluster's dashboard, `http://head:8265`; may start the cluster first.
         python: command that runs Python where the drivers run.
-
-    Raises:
-        InvalidInputError: no cluster answers there.
     """
 
-    def __init__(self, home: Path, address: str, python: str = "python") -> None:
-        from ray.job_submission import JobSubmissionClient
-
+    def __init__(self, home: Path, address: Callable[[], str], python: str = "python") -> None:
         self._home = home
         self._python = python
         self._address = address
-        self._n_workers, self._counted_at = 1, -math.inf
         self._ids: dict[str, str] = {}
-        try:
-            self._client: JobSubmissionClient = JobSubmissionClient(address)
-        except (ConnectionError, RuntimeError) as error:
-            expected = f"the address of a Ray dashboard ({str(error).splitlines()[0]})"
-            raise InvalidInputError("ray", address, expected) from None
+        self._n_workers, self._counted_at = 1, -math.inf
 
     def launch(self, job: Job) -> None:
         """Submit a driver as a Ray job named after the job."""
         command = " ".join(driver_command(self._python, job.job_id, self._home, "ray"))
-        self._ids[job.job_id] = self._client.submit_job(
-            entrypoint=command,
-            submission_id=f"nas-{job.job_id}-{job.fence + 1}-{os.urandom(2).hex()}",
-            metadata={"job_name": f"{job.name} ({job.job_id})", "nas_job": job.job_id}
-            | ({"owner": job.owner} if job.owner else {}),
-        )
+        metadata = {"job_name": f"{job.name} ({job.job_id})", "nas_job": job.job_id}
+        try:
+            self._ids[job.job_id] = self._client().submit_job(
+                entrypoint=command,
+                submission_id=f"nas-{job.job_id}-{job.fence + 1}-{secrets.token_hex(2)}",
+                metadata=metadata | ({"owner": job.owner} if job.owner else {}),
+            )
+        except (ConnectionError, RuntimeError) as error:
+            raise LaunchError(f"the Ray cluster does not take jobs: {_first_line(error)}") from None
 
     def is_alive(self, job_id: str) -> bool:
-        """Whether Ray has not seen the driver end."""
+        """Whether Ray says that the driver has not ended; False where no Ray answers."""
         submission = self._ids.get(job_id)
         if submission is None:
             return False
         try:
-            return not self._client.get_job_status(submission).is_terminal()
-        except (ConnectionError, RuntimeError):
-            return True  # the head does not answer: nobody knows, so nothing is started twice
+            return not self._client().get_job_status(submission).is_terminal()
+        except (ConnectionError, RuntimeError, NasError):
+            return False  # its lease tells whether it still runs
 
     def workers(self) -> int:
         """CPUs of the cluster's living nodes, as they were at most ten seconds ago."""
@@ -139,8 +141,8 @@ class RayJobs(Launcher):
 
         if time.monotonic() - self._counted_at > FRESH_SECONDS:
             try:
-                nodes = list_nodes(self._address, filters=[("state", "=", "ALIVE")])
-            except (ConnectionError, RuntimeError):
+                nodes = list_nodes(self._address(), filters=[("state", "=", "ALIVE")])
+            except (ConnectionError, RuntimeError, NasError):
                 return self._n_workers
             cpus = sum(node.resources_total.get("CPU", 0.0) for node in nodes)
             self._n_workers, self._counted_at = max(1, int(cpus)), time.monotonic()
@@ -148,6 +150,11 @@ class RayJobs(Launcher):
 
     def close(self) -> None:
         """Leave the drivers alone: they belong to the cluster, and the next server finds them."""
+
+    def _client(self) -> JobSubmissionClient:
+        from ray.job_submission import JobSubmissionClient
+
+        return JobSubmissionClient(self._address())
 
 
 def driver_command(python: str, job_id: str, home: Path, executor: str) -> list[str]:
@@ -157,3 +164,7 @@ def driver_command(python: str, job_id: str, home: Path, executor: str) -> list[
         *(python, "-m", "nas", "drive", job_id, "--home", str(home), "--executor", executor),
         *address,
     ]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -23,7 +23,7 @@ from nas.spec import JobSpec
 
 router = APIRouter(prefix="/v1", tags=["results"])
 POLL_SECONDS = 0.4
-KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE_SECONDS = 5.0
 EVENTS_AT_ONCE = 500
 MOST_POINTS = 2000
 

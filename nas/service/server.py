@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import sys
 import threading
@@ -15,8 +16,9 @@ from typing import Self
 import uvicorn
 
 from nas.core import InvalidInputError
-from nas.jobs import Workspace
+from nas.jobs import Workspace, terminable
 from nas.service.app import create_app
+from nas.service.cluster import LocalCluster
 from nas.service.launchers import Launcher, Processes, RayJobs
 from nas.service.settings import ServiceSettings
 from nas.service.supervisor import Supervisor
@@ -73,11 +75,11 @@ class Server:
         Args:
             announce: told, before the first request, the URL and that of Ray's dashboard.
         """
-        with self._resources:
+        with contextlib.suppress(KeyboardInterrupt), terminable(), self._resources:
             listening = self._listen()
             ray = self._supervise()
             announce(self.url, ray)
-            self._uvicorn.run([listening])
+            self._uvicorn.run([listening])  # raises anew the signal that ended it
 
     def __enter__(self) -> Self:
         """Serve in a thread; returns when requests are answered."""
@@ -137,6 +139,8 @@ class Server:
         settings = self.settings
         if not settings.supervise:
             return None
+        if settings.store is not None:  # drivers inherit it: no secret stands in a command
+            os.environ["NAS_STORE"] = settings.store
         launcher, address = self._launcher()
         supervisor = Supervisor(
             self.workspace.store,
@@ -153,8 +157,7 @@ class Server:
         if settings.ray == "local":
             return Processes(home, settings.workers), None
         if settings.ray != "auto":
-            return RayJobs(home, settings.ray), settings.ray
-        from nas.service.cluster import local_cluster
-
-        address = self._resources.enter_context(local_cluster(home, settings.workers))
-        return RayJobs(home, address, sys.executable), address
+            return RayJobs(home, lambda: settings.ray), settings.ray
+        cluster = LocalCluster(home, settings.workers)
+        self._resources.callback(cluster.close)
+        return RayJobs(home, cluster.ensure, sys.executable), cluster.ensure()

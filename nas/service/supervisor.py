@@ -18,15 +18,22 @@ logger = logging.getLogger(__name__)
 ACTIVE = (JobState.CREATED, JobState.RUNNING)
 MOST_DEATHS = 5
 BACKOFF_SECONDS = 2.0
+LATER_SECONDS = 5.0
 START_SECONDS = 60.0
 
 
 @dataclass
 class _Attempts:
-    """Drivers started for one job: how many died without progress, and when to try again."""
+    """Drivers started for one job: how many died in a row without progress, when to try again.
+
+    Attributes:
+        fence: of the job when the last one was started; the driver raises it.
+        sequence: of the job's last event then.
+    """
 
     started: float
     fence: int
+    sequence: int
     deaths: int = 0
     not_before: float = 0.0
     is_over: bool = False
@@ -112,6 +119,8 @@ class Supervisor:
             return
         attempt.is_over = True
         monitoring.DEATHS.inc()
+        if self._store.trial_store(job.job_id).last_sequence() > attempt.sequence:
+            attempt.deaths = 0
         attempt.deaths += 1
         attempt.not_before = now + BACKOFF_SECONDS * 2 ** min(attempt.deaths - 1, 5)
         logger.warning("the driver of job %s died (%d)", job.job_id, attempt.deaths)
@@ -129,10 +138,16 @@ class Supervisor:
     def _start(self, job: Job, now: float) -> None:
         before = self._attempts.get(job.job_id)
         deaths = before.deaths if before else 0
-        self._attempts[job.job_id] = _Attempts(now, job.fence, deaths)
-        monitoring.STARTS.inc()
+        sequence = self._store.trial_store(job.job_id).last_sequence()
+        attempt = _Attempts(now, job.fence, sequence, deaths)
+        self._attempts[job.job_id] = attempt
         logger.info("starting a driver for job %s (%s)", job.job_id, job.name)
-        self._launcher.launch(job)
+        try:
+            self._launcher.launch(job)
+            monitoring.STARTS.inc()
+        except NasError as error:
+            attempt.is_over, attempt.not_before = True, now + LATER_SECONDS
+            self._store.set_state(job.job_id, JobState.CREATED, f"waits: {error}")
 
     def _share(self, driven: Sequence[Job]) -> None:
         share = shares(driven, self._launcher.workers())

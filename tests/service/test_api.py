@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import itertools
 import threading
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.client import AccessError, Client, ClientJob
+from nas.client import AccessError, Client, ClientJob, ServerError
 from nas.core import (
     ConflictError,
     InvalidInputError,
@@ -257,3 +264,48 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> object:
     home = tmp_path_factory.mktemp("service")
     with Server(ServiceSettings(home, port=0, supervise=False)) as running:
         yield running.url
+
+
+def test_waiting_ends_when_its_time_is_over(client: Client) -> None:
+    job = client.submit(**SPEC)
+    with pytest.raises(TimeoutError, match=job.job_id):
+        job.wait(progress=False, timeout=1.0)
+
+
+def test_tls_is_served_and_checked(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    settings = ServiceSettings(
+        tmp_path / "home", port=0, supervise=False, tls_certificate=certificate, tls_key=key
+    )
+    with Server(settings) as server:
+        assert server.url.startswith("https://")
+        with Client(server.url, verify=str(certificate)) as client:
+            assert client.jobs() == []
+        with Client(server.url) as careful, pytest.raises(ServerError, match="certificate"):
+            careful._request("POST", "/preview", json={})
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "tls.pem", folder / "tls.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths

@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,33 +16,10 @@ from nas.client import Client, ClientJob
 from nas.core import JobState, TrialState
 from nas.service import Server, ServiceSettings
 from tests.service.conftest import SPEC
+from tests.service.processes import keys, serving, until
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def serving(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`nas serve` as a process of its own; gives it and its URL."""
-    command = [sys.executable, "-m", "nas", "serve", "--home", str(home), "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--ray", "local", *options], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        line = process.stderr.readline()
-        assert line.startswith("serving http"), line
-        yield process, line.split()[1]
-    finally:
-        process.terminate()
-        process.wait(30)
-        process.stderr.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
+LOCAL = ("--ray", "local")
 
 
 def driver_of(home: Path, job: ClientJob) -> int:
@@ -56,10 +29,6 @@ def driver_of(home: Path, job: ClientJob) -> int:
     driver = open_store(f"sqlite:///{home / 'nas.db'}").job(job.job_id).driver
     assert driver is not None
     return int(driver.split(":")[1])
-
-
-def keys(job: ClientJob) -> list[tuple[int, str | None]]:
-    return [(t.number, t.candidate.key if t.candidate else None) for t in job.trials()]
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +82,14 @@ def test_a_killed_server_is_started_again_and_the_stream_goes_on(
     tmp_path: Path, unbroken: list[tuple[int, str | None]]
 ) -> None:
     home = tmp_path / "home"
-    with serving(home) as (process, url):
+    with serving(home, *LOCAL) as (process, url):
         port = url.rpartition(":")[2]
         with Client(url) as client:
             job = client.submit(**LONGER)
             until(lambda: len(job.trials(states=[TrialState.COMPLETED])) >= 1)
         process.kill()
         process.wait()
-    with serving(home, "--port", port) as (_, url), Client(url) as client:
+    with serving(home, *LOCAL, "--port", port) as (_, url), Client(url) as client:
         job = client.job(job.job_id)
         job.wait(progress=False, timeout=240)
         assert keys(job) == unbroken

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,7 +27,8 @@ from nas.core import (
     Trial,
     TrialState,
 )
-from workers.executors import LocalExecutor
+from workers.deployment import needing_space
+from workers.executors import LocalExecutor, _run
 
 Maker = Callable[[Evaluator], Executor]
 
@@ -171,3 +175,48 @@ def test_an_unreachable_cluster_is_one_sentence() -> None:
 
     with pytest.raises(ClusterError, match=r"could not reach the Ray cluster at 127\.0\.0\.1:1"):
         _require_listening("127.0.0.1:1")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 9 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=9m", "none", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small file system is not allowed here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@dataclass(frozen=True)
+class Writing(Evaluator):
+    """Writes a file of 4 MiB."""
+
+    folder: Path
+
+    def evaluate(
+        self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
+    ) -> Evaluation:
+        with needing_space(self.folder):
+            (self.folder / "out").write_bytes(bytes(4 * 2**20))
+        return Evaluation({"accuracy": 1.0})
+
+
+def test_a_full_disk_is_waited_for(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_run, "SPACE_SECONDS", 0.05)
+    blocker = small_disk / "blocker"
+    blocker.write_bytes(bytes(8 * 2**20))
+    freed = threading.Timer(0.5, blocker.unlink)
+    freed.start()
+    done = _run.run_trial(trial(0), Writing(small_disk))
+    assert done.state is TrialState.COMPLETED
+    assert done.seconds >= 0.4
+    freed.join()
+
+
+def test_an_error_with_space_left_is_a_failure(tmp_path: Path) -> None:
+    done = _run.run_trial(trial(0), Writing(tmp_path / "missing"))
+    assert (done.error or "").startswith("FileNotFoundError")

@@ -22,6 +22,7 @@ from nas.core.trial import DIFFERENTIABLE
 from searchspaces import ModelFamily
 from workers.checkpoints import alone_with
 from workers.datasets import Dataset
+from workers.deployment import needing_space
 from workers.differentiable.health import Health
 from workers.differentiable.resources import Limits
 from workers.differentiable.settings import DifferentiableSettings
@@ -69,7 +70,7 @@ class DifferentiableEvaluator(Evaluator, SharedTrainer):
         self.folder.mkdir(parents=True, exist_ok=True)
         trainer = new_trainer(self.family, self.dataset, self.goals, self.settings, self.seed)
         checkpoint = self.folder / f"{DIFFERENTIABLE}.safetensors"
-        with alone_with(checkpoint):
+        with needing_space(self.folder), alone_with(checkpoint):
             trainer.train(epochs, checkpoint, report)
         found = trainer.result()
         if found.has_collapsed:

@@ -6,9 +6,23 @@ import logging
 import math
 import time
 
-from nas.core import Evaluate, Evaluator, SharedTrainer, TrainShared, Trial
+from nas.core import (
+    Evaluate,
+    Evaluation,
+    EvaluationError,
+    Evaluator,
+    OutOfSpaceError,
+    Report,
+    SharedTrainer,
+    TrainShared,
+    Trial,
+)
 
 logger = logging.getLogger("nas.worker")
+
+SPACE_SECONDS = 5.0
+"""Between two looks whether a full disk has space again."""
+SPACE_HOURS = 1.0
 
 
 def run_trial(trial: Trial, evaluator: Evaluator) -> Trial:
@@ -19,13 +33,7 @@ def run_trial(trial: Trial, evaluator: Evaluator) -> Trial:
         logger.info("trial %d: %s", trial.number, line)
 
     try:
-        match trial.task:
-            case Evaluate(candidate, fidelity, effort):
-                found = evaluator.evaluate(candidate, fidelity, report, effort)
-            case TrainShared(method, epochs):
-                if not isinstance(evaluator, SharedTrainer):
-                    return trial.failed(f"this evaluator trains no shared weights ({method})")
-                found = evaluator.train_shared(method, epochs, report)
+        found = _with_space(trial, evaluator, report)
     except Exception as error:  # a failed trial is data
         logger.exception("trial %d failed", trial.number)
         return trial.failed(describe(error), time.perf_counter() - started)
@@ -34,6 +42,29 @@ def run_trial(trial: Trial, evaluator: Evaluator) -> Trial:
     if wrong:
         return trial.failed(f"metrics are not finite numbers: {wrong}", seconds)
     return trial.completed(found.metrics, found.provenance, found.artifacts, seconds)
+
+
+def _with_space(trial: Trial, evaluator: Evaluator, report: Report) -> Evaluation:
+    """Do the trial's work; where the disk is full, wait until it is not, an hour at most."""
+    until = time.monotonic() + SPACE_HOURS * 3600
+    while True:
+        try:
+            return _work(trial, evaluator, report)
+        except OutOfSpaceError as error:
+            if time.monotonic() > until:
+                raise
+            logger.warning("trial %d waits: %s", trial.number, error)
+            time.sleep(SPACE_SECONDS)
+
+
+def _work(trial: Trial, evaluator: Evaluator, report: Report) -> Evaluation:
+    match trial.task:
+        case Evaluate(candidate, fidelity, effort):
+            return evaluator.evaluate(candidate, fidelity, report, effort)
+        case TrainShared(method, epochs):
+            if not isinstance(evaluator, SharedTrainer):
+                raise EvaluationError(f"this evaluator trains no shared weights ({method})")
+            return evaluator.train_shared(method, epochs, report)
 
 
 def describe(error: BaseException) -> str:

@@ -88,6 +88,8 @@ def _require_listening(address: str) -> None:
 class RayExecutor(Executor):
     """One Ray task per trial, named after job, trial and fidelity.
 
+    Shared training, which uses a GPU where it can, asks for one where the cluster has any.
+
     A worker that dies is retried by Ray; when the retries are used up the trial fails with that
     reason. An error of the evaluator itself is not retried.
 
@@ -121,6 +123,7 @@ class RayExecutor(Executor):
                 )
         self._n_workers = n_workers or max(1, int(sum(machines)))
         self._most = self._n_workers
+        self._gpus = 1 if ray.cluster_resources().get("GPU", 0.0) >= 1 else 0
         self._job_name = job_name
         self._max_retries = max_retries
         self._evaluator = ray.put(evaluator)
@@ -142,6 +145,7 @@ class RayExecutor(Executor):
         task = self._task.options(
             name=f"{self._job_name} #{trial.number} {label}",
             num_cpus=self._cpus.get(fidelity, 1.0) if fidelity else 1.0,
+            num_gpus=self._gpus if fidelity is None else 0,
             max_retries=self._max_retries,
         )
         self._running[task.remote(trial, self._evaluator)] = trial
