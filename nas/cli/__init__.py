@@ -14,7 +14,7 @@ def main() -> None:
         from workers.agent.command import main as agent
 
         sys.exit(agent(sys.argv[2:]))
-    from nas.cli.app import main as others
+    from nas.cli.commands import main as others
 
     others()
 
@@ -23,6 +23,6 @@ def __getattr__(name: str) -> Any:
     """`app` is imported when it is first used."""
     if name != "app":
         raise AttributeError(f"module 'nas.cli' has no attribute {name!r}")
-    from nas.cli.app import app
+    from nas.cli.commands import app
 
     return app

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from nas.cli.app import app
+from nas.cli.commands import app
 from nas.core import InvalidInputError, JobStore, WorkState
 from nas.service import Server, ServiceSettings
 from tests.service.agents import (

@@ -18,9 +18,9 @@ import searchspaces
 from nas.core import EvaluationError, InvalidInputError, LatencyQuantiles, Profile
 from workers.comparison import Comparison, compared, plain_forms, warnings
 from workers.deployment import export_onnx
+from workers.isolation import Isolated
 from workers.profiling import OnnxRuntimeProfiler
 from workers.profiling.energy import Rapl
-from workers.profiling.isolation import Isolated
 from workers.profiling.reference import reference_model
 from workers.profiling.runtime import execution
 from workers.profiling.timing import Summary, in_turn

@@ -21,7 +21,7 @@ from workers.agent.connection import (
     stubbornly,
 )
 from workers.agent.facts import device_facts
-from workers.profiling.isolation import Isolated
+from workers.isolation import Isolated
 
 logger = logging.getLogger(__name__)
 

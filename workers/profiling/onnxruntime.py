@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime as ort
 
 from nas.core import EvaluationError, LatencyQuantiles, Profile, Profiler
+from workers.isolation import Isolated
 from workers.machine import processor_name
 from workers.profiling.energy import Rapl
-from workers.profiling.isolation import Isolated
 from workers.profiling.reference import reference_model
 from workers.profiling.runtime import execution, session, single_run
 from workers.profiling.timing import Run, in_turn, pinned
