@@ -80,6 +80,7 @@ def search(
             "warm_start": warm_start,
         }
     )
+    jobs.require_devices(spec, home)
     problem = jobs.checked(spec, executor)
     workspace = jobs.Workspace.open(home)
     job = jobs.submit(workspace, problem)

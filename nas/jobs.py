@@ -121,6 +121,19 @@ class Workspace:
         return Front.of(job, spec_of(job).goals, trials, self.folder(job))
 
 
+def require_devices(spec: JobSpec, home: str | Path, store_url: str | None = None) -> None:
+    """Refuse devices that are not registered below `home`; makes neither folder nor database.
+
+    Raises:
+        UnknownNameError: one of them.
+    """
+    if not spec.remote_devices:
+        return
+    if store_url is None and not (Path(home) / "nas.db").is_file():
+        raise UnknownNameError("devices", spec.remote_devices[0], [LOCAL])
+    Workspace.open(home, store_url).require_devices(spec)
+
+
 @cache
 def _devices_at(store_url: str) -> DeviceStore:
     """The devices of a store, opened once a process."""

@@ -108,6 +108,7 @@ def search(
         _submit(server, body, detach, as_json)
         return
     spec = JobSpec.parse(body)
+    jobs.require_devices(spec, home, store)
     problem = jobs.checked(spec, runner.executor)
     workspace = jobs.Workspace.open(home, store)
     runner.run(workspace, jobs.submit(workspace, problem), problem, store)

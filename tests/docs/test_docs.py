@@ -31,7 +31,10 @@ def test_every_command_in_the_readme_exists_with_its_options() -> None:
     used = re.findall(r"^nas ([\w-]+)(.*)$", text, re.MULTILINE)
     assert {name for name, _ in used} >= {"search", "front", "export", "report", "preview"}
     for name, rest in used:
-        options = {o for p in commands[name].params for o in p.opts}
+        command = commands[name]
+        for word in rest.split():
+            command = getattr(command, "commands", {}).get(word, command)
+        options = {o for p in command.params for o in p.opts}
         rest = rest.split(" #")[0]
         assert set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest)) <= options, name
 
