@@ -26,7 +26,7 @@ from workers.checkpoints import (
 from workers.datasets import Dataset
 from workers.differentiable.adaptation import AdaptiveDecay
 from workers.differentiable.charges import charge
-from workers.differentiable.distribution import Distribution
+from workers.differentiable.distribution import Distribution, Draw
 from workers.differentiable.examination import Examiner
 from workers.differentiable.gradients import Bilevel, by_logits, largest_curvature
 from workers.differentiable.health import (
@@ -44,6 +44,8 @@ CHECKPOINT_VERSION = 2
 MOMENTUM = 0.9
 BETAS = (0.5, 0.999)
 CURVATURE_IMAGES = 128
+MAX_DRAWS = 1000
+"""Until a candidate is connected; the last is taken as it is."""
 
 
 class DifferentiableTrainer:
@@ -276,7 +278,7 @@ class DifferentiableTrainer:
     def _step_weights(
         self, index: NDArray[np.int64], temperature: float, generator: torch.Generator
     ) -> float:
-        draw = self.distribution.draw(self._settings, generator)
+        draw = self._draw(generator)
         mix = [m.detach() for m in self.distribution.mix(self._settings, temperature, draw)]
         loss = self._loss(index, mix)
         self._of_weights.zero_grad(set_to_none=True)
@@ -295,7 +297,7 @@ class DifferentiableTrainer:
         rng: np.random.Generator,
     ) -> None:
         settings = self._settings
-        draw = self.distribution.draw(settings, generator)
+        draw = self._draw(generator)
         problem = Bilevel(
             self._weights,
             self._logits,
@@ -321,6 +323,18 @@ class DifferentiableTrainer:
             self.distribution.keep_dropped_shares(before, draw)
         if settings.resources == "projection":
             self._limits.project(self.distribution, temperature, rng)
+
+    def _draw(self, generator: torch.Generator) -> Draw:
+        """What chance decides of a step; where it picks one candidate, one that is connected."""
+        settings, space = self._settings, self.network.space
+        for _ in range(MAX_DRAWS):
+            draw = self.distribution.draw(settings, generator)
+            if settings.sampling != "straight-through":
+                break
+            row = space.canonical(self.distribution.drawn_row(draw)[None])
+            if self._limits.connected(row)[0]:
+                break
+        return draw
 
     def _loss(self, index: NDArray[np.int64], mix: Mix) -> Tensor:
         """Cross-entropy, and the divergence from the teachers' vote where there are any."""
