@@ -161,9 +161,7 @@ def print_tables(
     accuracies: Mapping[tuple[str, str], Sequence[float]], seconds: Mapping[str, Sequence[float]]
 ) -> None:
     """Mean, spread, seeds won by the search that knows of the compression, and costs."""
-    print(
-        f"\n{'compressed to':<13} {'cells of':<9} {'accuracy, %':>14}  first of its kind: gain, won"
-    )
+    print(f"\n{'compressed to':<13} {'cells of':<9} {'accuracy, %':>14}  gain of the first, won")
     for (kind, name), values in accuracies.items():
         first = accuracies[kind, COMPRESSED[kind][1][0]]
         gains = [a - b for a, b in zip(first, values, strict=True)]
