@@ -417,12 +417,20 @@ def test_growing_curvature_ends_the_search_and_the_epoch_before_counts() -> None
     assert curvature_has_grown(grown)
     assert kept_epoch(grown) == 12
     assert kept_epoch(flat) == len(flat)
-    assert not curvature_has_grown([None, 1.0, None, 9.0])  # too early
+
+
+def test_curvature_of_untrained_networks_alone_is_nothing_to_compare_with() -> None:
+    rising = [c for i in range(12) for c in (None, 0.1 * 2**i)]  # as long as weights are new
+    stops = [n for n in range(len(rising) + 1) if curvature_has_grown(rising[:n])]
+    assert stops[0] == 2 * (5 + 4)  # both means, 4 measurements apart, are of 5 each
+    assert kept_epoch(rising[: stops[0]]) == 2 * 5
+    settling = [c for value in (0.5, 0.8, *[1.0] * 10) for c in (None, value)]
+    assert not any(curvature_has_grown(settling[:n]) for n in range(len(settling) + 1))
 
 
 ADAPT = replace(
     FEW,
-    epochs=18,
+    epochs=24,
     curvature="adapt",
     teachers=2,
     teacher_epochs=1,
@@ -434,10 +442,10 @@ ADAPT = replace(
 
 @pytest.fixture
 def growing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Curvature that grows at epoch 16, after going back at epoch 10, and then never again."""
+    """Curvature that grows at epoch 24, after going back at epoch 18, and then never again."""
 
     def curvature(self: DifferentiableTrainer, temperature: float, rng: object) -> float:
-        from_epoch = (16, 10, 99)[self.rollbacks]
+        from_epoch = (24, 18, 99)[self.rollbacks]
         return 9.0 if self.epoch + 1 >= from_epoch else 1.0
 
     monkeypatch.setattr(DifferentiableTrainer, "_curvature", curvature)
@@ -445,7 +453,7 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def adapted(data: Dataset, lines: list[str] | None = None) -> DifferentiableTrainer:
     trained = trainer(data, ADAPT)
-    trained.train(18, None, quiet if lines is None else lines.append)
+    trained.train(24, None, quiet if lines is None else lines.append)
     return trained
 
 
@@ -454,11 +462,11 @@ def test_growing_curvature_goes_back_and_on_with_more_decay(digits: Dataset) -> 
     lines: list[str] = []
     trained = adapted(digits, lines)
     told = [line for line in lines if "grown" in line]
-    assert ["epoch 8" in told[0], "epoch 2" in told[1]] == [True, True]
+    assert ["epoch 16" in told[0], "epoch 10" in told[1]] == [True, True]
     assert "decay 0.0015" in told[0]
-    assert (trained.rollbacks, len(told), len(lines)) == (2, 2, 2 + 16 + 2 + 16)
-    assert [h.epoch for h in trained.health] == list(range(1, 19))
-    assert [h.weight_decay for h in trained.health] == [3e-4] * 2 + [3e-3] * 16
+    assert (trained.rollbacks, len(told), len(lines)) == (2, 2, 2 + 24 + 2 + 14)
+    assert [h.epoch for h in trained.health] == list(range(1, 25))
+    assert [h.weight_decay for h in trained.health] == [3e-4] * 10 + [3e-3] * 14
     assert trained.result() == trained.health[-1]
 
 
@@ -467,9 +475,9 @@ def test_epochs_after_going_back_are_those_of_a_training_that_changed_its_decay_
     digits: Dataset,
 ) -> None:
     plain = trainer(digits, ADAPT)
-    plain.train(2, None, quiet)
+    plain.train(10, None, quiet)
     plain._decay.rollbacks = 2
-    plain.train(18, None, quiet)
+    plain.train(24, None, quiet)
     trained = adapted(digits)
     assert torch.equal(state(plain), state(trained))
     assert plain.health == trained.health
@@ -489,7 +497,7 @@ def test_a_training_killed_again_and_again_goes_back_as_an_unbroken_one(
 
     path = tmp_path / "state.safetensors"
     n_deaths = 0
-    for until in [6] * 6 + [12] * 6 + [18] * 30:
+    for until in [8] * 6 + [16] * 6 + [24] * 30:
         broken = trainer(digits, ADAPT)
         try:
             broken.train(until, path, deadly)
@@ -505,7 +513,7 @@ def test_a_training_killed_again_and_again_goes_back_as_an_unbroken_one(
 def test_a_task_of_a_training_that_went_back_says_so(
     digits: Dataset, tmp_path: Path, growing: None
 ) -> None:
-    for epochs in (9, 16):
+    for epochs in (9, 24):
         found = evaluator(digits, tmp_path, ADAPT).train_shared("differentiable", epochs, quiet)
         about = found.provenance["differentiable"]
         assert len(about["history"]) == found.metrics["epochs"] == epochs
