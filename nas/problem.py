@@ -127,6 +127,7 @@ class Problem:
                 self.spec.seed,
                 self.search_fidelity,
                 self.admissible,
+                spread=len(self.spec.goals.objectives) > 1,
             )
         budget = self.spec.budget
         search = Finalists(

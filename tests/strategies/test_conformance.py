@@ -203,6 +203,23 @@ def test_the_likeliest_candidates_come_first_then_the_search_that_knows_them() -
     assert len(set(asked)) == 12
 
 
+def test_candidates_that_are_to_differ_are_drawn_after_the_likeliest() -> None:
+    space = make_space(5)
+    shares = {d.name: [0.6] + [0.4 / (len(d.options) - 1)] * (len(d.options) - 1)
+              for d in space.decisions}  # fmt: skip
+    asked = []
+    for spread in (False, True):
+        inner = RandomSearch(space, 0)
+        strategy = Seeded(inner, space, 60, 0, Fidelity.TRAINED, spread=spread)
+        strategy.follow(shares)
+        tasks = strategy.ask(60)
+        rows = np.stack([space.row(t.candidate) for t in tasks if isinstance(t, Evaluate)])
+        assert (rows[0] <= 0).all()
+        asked.append((rows[:20] > 0).sum(axis=1).mean())
+    likeliest, drawn = asked
+    assert likeliest < 1.7 < drawn
+
+
 def simulate(
     strategy: SearchStrategy,
     space: SearchSpace,

@@ -35,6 +35,7 @@ from workers.differentiable.gradients import (
     amended,
     first_order,
     largest_curvature,
+    score_function,
     second_order,
 )
 from workers.differentiable.health import curvature_has_grown, kept_epoch
@@ -92,6 +93,7 @@ SWITCHES = {
     "second": replace(FEW, gradient="second"),
     "amended": replace(FEW, gradient="amended"),
     "one-level": replace(FEW, gradient="one-level"),
+    "score-function": replace(FEW, gradient="score-function", sampling="straight-through"),
     "gumbel": replace(FEW, sampling="gumbel", schedule="exponential", least_temperature=0.1),
     "straight-through": replace(FEW, sampling="straight-through"),
     "entropy": replace(FEW, schedule="entropy", least_temperature=0.01, noise_share=0.2),
@@ -197,6 +199,22 @@ def test_the_second_order_gradient_is_that_through_one_step() -> None:
         return by_logits + through
 
     torch.testing.assert_close(found, held_out_at(moved.detach()), rtol=1e-4, atol=1e-6)
+
+
+def test_the_score_function_gradient_is_that_of_the_expected_loss() -> None:
+    found, generator = distribution(), torch.Generator().manual_seed(0)
+    table = torch.randn(4, 4, 4, generator=generator)
+    settings = replace(FEW, sampling="straight-through", gradient="score-function")
+    p = found.probabilities()
+    exact = torch.autograd.grad(torch.einsum("ijk,i,j,k", table, *p), list(found.logits))
+    total = [torch.zeros(4)] * 3
+    for _ in range(2000):
+        rows = [found.drawn_row(found.draw(settings, generator)) for _ in range(4)]
+        losses = torch.stack([table[tuple(int(o) for o in row)] for row in rows])
+        logs = torch.stack([found.log_probability(row) for row in rows])
+        step = score_function(losses, logs, list(found.logits))
+        total = [a + b / 2000 for a, b in zip(total, step, strict=True)]
+    torch.testing.assert_close(torch.cat(total), torch.cat(list(exact)), atol=0.03, rtol=0)
 
 
 def test_power_iteration_finds_the_full_hessians_eigenvalue(digits: Dataset) -> None:
@@ -570,6 +588,7 @@ def test_epochs_tell_gap_entropy_and_collapse(digits: Dataset) -> None:
         ({"epoch": 3}, "differentiable"),
         ({"epochs": 0}, "differentiable.epochs"),
         ({"gradient": "third"}, "differentiable.gradient"),
+        ({"gradient": "score-function", "sampling": "softmax"}, "scores single candidates"),
         ({"max_weight": 1}, "differentiable.max_weight"),
         ({"max_weight": True}, "leaves one option at weight 1"),
         ({"drop": 0.1, "sampling": "gumbel"}, "dropped already"),

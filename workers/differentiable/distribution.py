@@ -110,6 +110,12 @@ class Distribution(nn.Module):
         pairs = zip(self.logits, draw.noise, strict=True)
         return np.array([int((logits + noise).argmax()) for logits, noise in pairs], dtype=np.int16)
 
+    def log_probability(self, row: Genotypes) -> Tensor:
+        """`()` logarithm of the probability that the active decisions of a `(d,)` row are drawn."""
+        pairs = zip(self.logits, row, strict=True)
+        terms = [logits.log_softmax(0)[int(option)] for logits, option in pairs if option >= 0]
+        return torch.stack(terms).sum()
+
     @torch.no_grad()
     def one_hot(self, row: NDArray[np.int16]) -> list[Tensor]:
         """The mixture that is one candidate, `(d,)` option indices; inactive ones take any."""
