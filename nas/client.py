@@ -169,6 +169,10 @@ class Client:
         """Strategies with the JSON schemas of their settings."""
         return list(self._get("/strategies"))
 
+    def devices(self) -> list[Mapping[str, Any]]:
+        """Where latency can be measured: health, last seen, work that waits."""
+        return list(self._get("/devices"))
+
     def upload(self, path: str | Path) -> str:
         """Send an `.npz` or a folder `<class>/<image>`; returns what goes into `data`.
 

@@ -6,14 +6,12 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
@@ -21,6 +19,7 @@ from torch import nn
 
 from nas.core import EvaluationError, OutOfSpaceError
 from workers.datasets import Images
+from workers.profiling.runtime import session
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
@@ -121,43 +120,11 @@ def store_integer_weights(model: ModelProto) -> None:
     )
 
 
-def session(path: Path, n_threads: int = 1) -> ort.InferenceSession:
-    """The runtime's session with its default optimisations.
-
-    Raises:
-        EvaluationError: the runtime cannot load the file.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's errors share no other base
-        raise EvaluationError(f"ONNX Runtime cannot load {path.name}: {error}") from error
-
-
 def onnx_logits(path: Path, x: Images) -> NDArray[np.float32]:
     """`(n, classes)` what the file computes for `x (n, C, H, W)`."""
     runner = session(path)
     parts = [x[i : i + EVAL_BATCH] for i in range(0, len(x), EVAL_BATCH)]
     return np.concatenate([runner.run(None, {INPUT: part})[0] for part in parts])
-
-
-def executed_operators(path: Path) -> Mapping[str, int]:
-    """How often each operator type stands in the graph the runtime really executes."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "optimised.onnx"
-        options.optimized_model_filepath = str(optimised)
-        try:
-            ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's errors share no other base
-            raise EvaluationError(f"ONNX Runtime cannot load {path.name}: {error}") from error
-        graph = onnx.load(optimised).graph
-    return dict(sorted(Counter(node.op_type for node in graph.node).items()))
 
 
 def _quantized(

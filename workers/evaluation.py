@@ -24,6 +24,7 @@ from nas.core import (
 )
 from searchspaces import ModelFamily
 from searchspaces.plain import plain_module_source
+from workers.comparison import compared, warnings
 from workers.datasets import Dataset
 from workers.deployment import export_onnx, needing_space, onnx_logits, written_whole
 from workers.profiling import OnnxRuntimeProfiler
@@ -134,18 +135,14 @@ class CandidateEvaluator(Evaluator):
         path = self._path(candidate, "model.onnx")
         report("exporting and measuring")
         export_onnx(network, data.input_shape, path)
-        profile = OnnxRuntimeProfiler(n_runs=settings.n_runs).profile(path)
+        profile = OnnxRuntimeProfiler(settings.n_runs, measures_memory=True).profile(path)
+        compression = self._compared(candidate, profile, report)
         logits, test_logits = onnx_logits(path, data.x_val), onnx_logits(path, data.x_test)
         metrics = {
             **scores(logits, data.y_val),
             "test_accuracy": float((test_logits.argmax(1) == data.y_test).mean()),
             "ece": expected_calibration_error(logits, data.y_val),
-            "latency_ms": profile.latency_ms.p50,
-            "latency_p10_ms": profile.latency_ms.p10,
-            "latency_p90_ms": profile.latency_ms.p90,
-            "latency_p99_ms": profile.latency_ms.p99,
-            "latency_ratio": profile.latency_ratio,
-            "load_ms": profile.load_ms,
+            **profile.metrics,
             "file_bytes": float(path.stat().st_size),
             **self.costs(candidate),
         }
@@ -153,7 +150,8 @@ class CandidateEvaluator(Evaluator):
             "onnx": f"{candidate.key}/model.onnx",
             **self._write_source(network, candidate),
         }
-        return Evaluation(metrics, self._provenance(candidate, profile), artifacts)
+        provenance = {**self._provenance(candidate, profile), **compression}
+        return Evaluation(metrics, provenance, artifacts)
 
     # ---------------------------------------------------------------- steps
 
@@ -210,6 +208,15 @@ class CandidateEvaluator(Evaluator):
             "torch_weights": f"{candidate.key}/model.safetensors",
         }
 
+    def _compared(self, candidate: Candidate, profile: Profile, report: Report) -> dict[str, Any]:
+        """How the file fares against its plain forms, for provenance; warnings are reported."""
+        profiler = OnnxRuntimeProfiler(max(30, self.settings.n_runs // 3))
+        found = compared(self.family, candidate, profile, profiler)
+        said = warnings(self.family.bits(candidate), profile, found)
+        for line in said:
+            report(f"warning: {line}")
+        return {"compared": {c.form: c.to_json() for c in found}, "warnings": said}
+
     # ---------------------------------------------------------------- facts
 
     def _path(self, candidate: Candidate, name: str) -> Path:
@@ -233,6 +240,8 @@ class CandidateEvaluator(Evaluator):
             "on": "exported ONNX file, batch 1",
             "n_runs": profile.n_runs,
             "spread": profile.spread,
+            "interval": list(profile.latency_interval),
+            "ratio_interval": list(profile.ratio_interval),
             "conditions": dict(profile.conditions),
             "asked": bits,
             "executed": {name: executed(text) for name, text in bits.items()},

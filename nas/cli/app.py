@@ -25,9 +25,10 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(search.search, search.watch, search.resume, search.demo, search.preview),
     *(jobs.show, jobs.front, jobs.export, jobs.report),
     *(jobs.cancel, jobs.pause, jobs.extend, jobs.delete),
-    *(benchmark, micro_benchmark, service.serve),
+    *(benchmark, micro_benchmark, service.serve, service.agent),
 )
 app.command("jobs")(jobs.list_jobs)
+app.command("devices")(service.list_devices)
 for command in COMMANDS:
     app.command()(command)
 app.command(hidden=True)(service.drive)

@@ -16,12 +16,14 @@ from nas.cli.options import (
     Executor,
     Home,
     Json,
+    Server,
     Store,
     checked_workers,
     err,
     out,
     show,
 )
+from nas.client import Client
 from nas.core import InvalidInputError, JobState, Role
 from nas.reporting import write_report
 
@@ -105,18 +107,65 @@ def drive(
     write_report(workspace, workspace.store.job(found.job_id), path, problem)
 
 
+def agent(
+    name: Annotated[str, typer.Option(help="Of this device, as jobs name it.")],
+    server: Annotated[str, typer.Option(envvar="NAS_SERVER", help="URL.")],
+    token: Annotated[str | None, typer.Option(envvar="NAS_TOKEN", help="Of role device.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="For its state; default: ~/.nas-agent/NAME.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds a file may take.")] = 600.0,
+    memory_limit: Annotated[float | None, typer.Option(help="MiB a file may take.")] = None,
+) -> None:
+    """Time files for a server on this device, until stopped; needs neither torch nor Ray."""
+    from workers.agent.command import main as run
+
+    given = {
+        "--name": name,
+        "--server": server,
+        "--token": token,
+        "--folder": folder,
+        "--time-limit": time_limit,
+        "--memory-limit": memory_limit,
+    }
+    raise typer.Exit(run([str(x) for pair in given.items() if pair[1] is not None for x in pair]))
+
+
+def list_devices(server: Server = None, home: Home = DEFAULT_HOME, store: Store = None) -> None:
+    """List the devices that registered themselves: health, queue, processor."""
+    if server is not None:
+        with Client(server) as client:
+            rows = [d for d in client.devices() if d["kind"] == "agent"]
+    else:
+        known = jobs.Workspace.open(home, store).store.devices()
+        waiting, now = known.waiting(), time.time()
+        rows = [
+            {**vars(d), "is_live": d.is_live(now), "waiting": waiting.get(d.name, 0)}
+            for d in known.devices()
+        ]
+    table = Table("name", "state", "last seen", "waiting", "processor", title="Devices")
+    for row in rows:
+        seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["last_seen"]))
+        state = "live" if row["is_live"] else "gone"
+        processor = str(row["facts"].get("processor", ""))
+        table.add_row(row["name"], state, seen, str(row["waiting"]), processor)
+    out.print(table)
+
+
 @tokens.command()
 def create(
     owner: Annotated[str, typer.Argument(help="Whose jobs it may see and change.")],
     name: Annotated[str, typer.Option(help="Of the token, for people.")] = "token",
-    role: Annotated[str, typer.Option(help="user, or admin: everyone's jobs.")] = "user",
+    role: Annotated[
+        str, typer.Option(help="user; admin: everyone's jobs; device: an agent's alone.")
+    ] = "user",
     days: Annotated[float | None, typer.Option(help="Until it expires; default: never.")] = None,
     home: Home = DEFAULT_HOME,
     store: Store = None,
 ) -> None:
     """Make a token; its secret is shown this once."""
     if role not in list(Role):
-        raise InvalidInputError("role", role, "user or admin")
+        raise InvalidInputError("role", role, "user, admin or device")
     if days is not None and days <= 0:
         raise InvalidInputError("days", days, "above 0")
     until = None if days is None else time.time() + days * DAY

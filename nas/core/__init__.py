@@ -8,6 +8,7 @@ from nas.core.candidate import Candidate, Genotypes, Value
 from nas.core.cell import Cell
 from nas.core.decision import Condition, Decision
 from nas.core.descent import descend
+from nas.core.device import Device, Work, WorkState
 from nas.core.errors import (
     ConflictError,
     EvaluationError,
@@ -27,11 +28,9 @@ from nas.core.interfaces import (
     Evaluation,
     Evaluator,
     Executor,
-    LatencyQuantiles,
     Learner,
     Prediction,
     Predictor,
-    Profile,
     Profiler,
     Report,
     SearchStrategy,
@@ -48,8 +47,9 @@ from nas.core.pareto import (
     reference_point,
     standing_of,
 )
+from nas.core.profile import LatencyQuantiles, Profile
 from nas.core.space import SearchSpace
-from nas.core.stores import AccountStore, JobStore, TrialStore
+from nas.core.stores import AccountStore, DeviceStore, JobStore, TrialStore
 from nas.core.trial import (
     Evaluate,
     Event,
@@ -71,6 +71,8 @@ __all__ = [
     "Constraint",
     "CostTable",
     "Decision",
+    "Device",
+    "DeviceStore",
     "DifferentiablePredictor",
     "Direction",
     "Evaluate",
@@ -119,6 +121,8 @@ __all__ = [
     "TrialStore",
     "UnknownNameError",
     "Value",
+    "Work",
+    "WorkState",
     "WorkerLostError",
     "descend",
     "front_of",

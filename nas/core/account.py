@@ -7,10 +7,11 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a token allows: one's own jobs, or everybody's and the tokens."""
+    """What a token allows: one's own jobs; everybody's and the tokens; or to be a device."""
 
     USER = "user"
     ADMIN = "admin"
+    DEVICE = "device"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.candidate import Candidate, Genotypes
+from nas.core.profile import Profile
 from nas.core.trial import Fidelity, Task, Trial
 
 CostTable = Mapping[str, NDArray[np.float64]]
@@ -208,41 +209,6 @@ class Executor(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@dataclass(frozen=True)
-class LatencyQuantiles:
-    """Milliseconds per inference, from single runs."""
-
-    p10: float
-    p50: float
-    p90: float
-    p99: float
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One artifact timed on one device.
-
-    Attributes:
-        latency_ms: quantiles over the runs.
-        latency_ratio: median over that of the reference model, run by run in turn.
-        n_runs: timed runs, after warm-up.
-        spread: interquartile range over the median.
-        load_ms: time to load the artifact.
-        peak_memory_bytes: None where the platform does not tell.
-        energy_mj: per inference; None where the platform does not tell.
-        conditions: device, runtime, versions, threads, batch, operators executed per precision.
-    """
-
-    latency_ms: LatencyQuantiles
-    latency_ratio: float
-    n_runs: int
-    spread: float
-    load_ms: float
-    peak_memory_bytes: int | None
-    energy_mj: float | None
-    conditions: Mapping[str, Any]
 
 
 class Profiler(ABC):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +25,8 @@ def non_dominated(
     mask = np.zeros(len(losses), dtype=np.bool_)
     index = np.flatnonzero(usable)
     if len(index):
+        import moocore  # late: a device that only measures has no use for it
+
         mask[index] = moocore.is_nondominated(losses[index])
     return mask
 
@@ -43,6 +44,8 @@ def ranks(
     feasible = (violations == 0.0) & np.isfinite(losses).all(axis=1)
     n_ranks = 0
     if feasible.any():
+        import moocore
+
         out[feasible] = moocore.pareto_rank(losses[feasible])
         n_ranks = int(out[feasible].max()) + 1
     rest = np.flatnonzero(~feasible)
@@ -53,6 +56,8 @@ def ranks(
 def hypervolume(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Volume dominated by `(n, m)` losses up to `reference (m,)`; 0 for none."""
     inside = losses[(losses < reference).all(axis=1)]
+    import moocore
+
     return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.core.account import Role, Token
+from nas.core.device import Device, Work, WorkState
 from nas.core.job import ALL_JOBS, Job, JobQuery, JobState, Lease
 from nas.core.trial import Event, Task, Trial, TrialQuery, TrialState
 
@@ -102,6 +103,135 @@ class AccountStore(ABC):
         """Whether any token was ever made, revoked and expired ones too.
 
         So revoking the last one does not open a service that asks for tokens where there are any.
+        """
+
+
+class DeviceStore(ABC):
+    """Devices, and the work that waits for each. Safe for concurrent writers.
+
+    One agent speaks for a device: another is refused while the first is live. Work is claimed by
+    one agent, for as long as that one is heard of; a claim's secret signs its report, so that a
+    piece of work is signed off once, however many agents believe that it is theirs.
+    """
+
+    @abstractmethod
+    def register(
+        self, name: str, instance: str, owner: str, facts: Mapping[str, Any], seconds: float
+    ) -> Device:
+        """Let `instance` speak for a device for `seconds`; what the device had claimed is queued.
+
+        Raises:
+            InvalidInputError: no name of a device, or an instance of more than 200 characters.
+            ConflictError: another instance is live, or the device is another owner's.
+        """
+
+    @abstractmethod
+    def beat(
+        self, name: str, instance: str, seconds: float, holding: Sequence[str] = ()
+    ) -> Sequence[Work]:
+        """Stay live for `seconds` from now, and so the claims on `holding`; gives those that are.
+
+        Claims that the agent does not know of, since the answer was lost, run out.
+
+        Raises:
+            NotFoundError: no such device.
+            ConflictError: another instance speaks for it.
+        """
+
+    @abstractmethod
+    def device(self, name: str) -> Device:
+        """One device.
+
+        Raises:
+            NotFoundError: no such device.
+        """
+
+    @abstractmethod
+    def devices(self) -> Sequence[Device]:
+        """Every device, by name."""
+
+    @abstractmethod
+    def waiting(self) -> Mapping[str, int]:
+        """How many open pieces of work each device has; 0 is left out."""
+
+    @abstractmethod
+    def forget(self, name: str) -> None:
+        """Delete a device that is not live; its open work fails.
+
+        Raises:
+            NotFoundError: no such device.
+            ConflictError: it is live.
+        """
+
+    @abstractmethod
+    def submit(
+        self,
+        device: str,
+        digest: str,
+        settings: Mapping[str, Any],
+        job_id: str = "",
+        about: Mapping[str, Any] | None = None,
+    ) -> Work:
+        """Queue a file for a device.
+
+        The same job's same file is the same work, unless that failed or was cancelled.
+
+        Raises:
+            NotFoundError: no such device.
+        """
+
+    @abstractmethod
+    def claim(self, name: str, instance: str, seconds: float) -> Work | None:
+        """Take the oldest work that nobody holds, for `seconds`; None where there is none.
+
+        Work that was taken five times and never reported fails instead.
+
+        Raises:
+            NotFoundError: no such device.
+            ConflictError: another instance speaks for it.
+        """
+
+    @abstractmethod
+    def report(
+        self,
+        work_id: str,
+        claim: str,
+        profile: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> Work:
+        """Sign work off, with a profile or with what went wrong; again is no error.
+
+        Also where the claim ran out, as long as nobody else took the work.
+
+        Raises:
+            NotFoundError: no such work.
+            ConflictError: another claim holds it, or it was cancelled.
+        """
+
+    @abstractmethod
+    def work(self, work_id: str) -> Work:
+        """One piece of work.
+
+        Raises:
+            NotFoundError: no such work.
+        """
+
+    @abstractmethod
+    def works(
+        self,
+        device: str | None = None,
+        job_id: str | None = None,
+        states: Sequence[WorkState] = (),
+        limit: int | None = None,
+    ) -> Sequence[Work]:
+        """Work by device, job and state, newest first."""
+
+    @abstractmethod
+    def cancel(self, work_id: str) -> Work:
+        """Cancel work that is open; its agent drops it. What is over stays as it is.
+
+        Raises:
+            NotFoundError: no such work.
         """
 
 
@@ -250,3 +380,7 @@ class JobStore(ABC):
     @abstractmethod
     def accounts(self) -> AccountStore:
         """The tokens."""
+
+    @abstractmethod
+    def devices(self) -> DeviceStore:
+        """The devices and their work; work of a job is cancelled and deleted with it."""

@@ -6,7 +6,14 @@ from fastapi import FastAPI
 
 import nas
 from nas.jobs import Workspace
-from nas.service import errors, routes_about, routes_files, routes_jobs, routes_results
+from nas.service import (
+    errors,
+    routes_about,
+    routes_devices,
+    routes_files,
+    routes_jobs,
+    routes_results,
+)
 from nas.service.context import LOOPBACK, Service
 from nas.service.monitoring import Timed
 from nas.service.schemas import ErrorBody
@@ -30,7 +37,7 @@ def create_app(settings: ServiceSettings, workspace: Workspace) -> FastAPI:
     app.state.service = service
     errors.install(app)
     said = {status: {"model": ErrorBody} for status in FAILURES}
-    for module in (routes_jobs, routes_results, routes_files, routes_about):
+    for module in (routes_jobs, routes_results, routes_files, routes_devices, routes_about):
         app.include_router(module.router, responses=dict(said))  # type: ignore[arg-type]
     app.include_router(routes_about.health_router, responses={503: {"model": ErrorBody}})
     app.add_middleware(

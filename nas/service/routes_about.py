@@ -1,4 +1,4 @@
-"""What there is (spaces, strategies, devices), who may come in, and how the server is doing."""
+"""What there is (spaces, strategies), who may come in, and how the server is doing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.service import monitoring
 from nas.service.catalog import space_schemas, strategy_schemas
 from nas.service.schemas import NamedBody, TokenBody, TokenRequest, answers
 from nas.service.security import Admin, AnyUser, TheService
-from nas.spec import DEVICES, JobSpec
+from nas.spec import JobSpec
 
 router = APIRouter(prefix="/v1", tags=["about"])
 health_router = APIRouter(tags=["health"])
@@ -29,13 +29,6 @@ def spaces(user: AnyUser) -> list[dict[str, Any]]:
 def strategies(user: AnyUser) -> list[dict[str, Any]]:
     """Search strategies and their settings."""
     return strategy_schemas()
-
-
-@router.get("/devices", response_model=list[NamedBody])
-def devices(user: AnyUser) -> list[dict[str, Any]]:
-    """Where latency can be measured."""
-    about = "the processor of the machine that runs the trial, through ONNX Runtime"
-    return [{"name": name, "description": about, "options": {}} for name in DEVICES]
 
 
 @router.get("/job-schema")

@@ -135,7 +135,7 @@ class TokenRequest(BaseModel):
 
     name: str = Field(min_length=1, max_length=200, description="for people")
     owner: str = Field(min_length=1, max_length=200)
-    role: Literal["user", "admin"] = "user"
+    role: Literal["user", "admin", "device"] = "user"
     expires_at: float | None = Field(default=None, description="seconds since the epoch")
 
 
@@ -162,3 +162,67 @@ class TokenBody(BaseModel):
             expires_at=token.expires_at,
             revoked_at=token.revoked_at,
         )
+
+
+class DeviceBody(BaseModel):
+    """A device and how it is."""
+
+    name: str
+    kind: Literal["local", "agent"] = Field(description="of every worker, or with an agent")
+    description: str
+    owner: str
+    is_live: bool
+    last_seen: float | None = Field(description="seconds since the epoch")
+    registered_at: float | None
+    waiting: int = Field(description="pieces of work queued or in work")
+    done: int
+    facts: dict[str, Any]
+
+
+class WorkBody(BaseModel):
+    """A file to be timed on a device."""
+
+    work_id: str
+    device: str
+    job_id: str
+    digest: str
+    settings: dict[str, Any]
+    state: str
+    created_at: float
+    attempts: int
+    profile: dict[str, Any] | None
+    error: str | None
+
+
+class AgentBody(BaseModel):
+    """Which agent speaks."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    instance: str = Field(min_length=1, max_length=200)
+
+
+class RegisterBody(AgentBody):
+    """A device, told by its agent."""
+
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class BeatBody(AgentBody):
+    """The work an agent is at."""
+
+    holding: list[str] = Field(default_factory=list, max_length=16)
+
+
+class ClaimBody(AgentBody):
+    """How long an agent waits for work, in seconds."""
+
+    wait: float = Field(default=0.0, ge=0, le=60)
+
+
+class ReportBody(AgentBody):
+    """What became of a piece of work: a profile, or an error."""
+
+    claim: str = Field(max_length=64)
+    profile: dict[str, Any] | None = None
+    error: str | None = Field(default=None, max_length=2000)

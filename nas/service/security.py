@@ -41,7 +41,7 @@ class User:
         return self.role is Role.ADMIN
 
 
-def current_user(
+def bearer_of(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     service: Annotated[Service, Depends(service_of)],
@@ -64,6 +64,30 @@ def current_user(
     return User(token.owner, token.role)
 
 
+def current_user(user: Annotated[User, Depends(bearer_of)]) -> User:
+    """The same, unless it is a device.
+
+    Raises:
+        ForbiddenError: it is: devices may do nothing but a device's work.
+    """
+    if user.role is Role.DEVICE:
+        raise ForbiddenError("the token is a device's; it may only run an agent")
+    return user
+
+
+def device_agent(user: Annotated[User, Depends(bearer_of)]) -> User:
+    """Whoever may speak for a device: its token, or an admin.
+
+    Raises:
+        ForbiddenError: a user's token.
+    """
+    if user.role is Role.USER:
+        raise ForbiddenError(
+            "an agent needs a token of role device: nas token create --role device"
+        )
+    return user
+
+
 def admin(user: Annotated[User, Depends(current_user)]) -> User:
     """The same, and an admin.
 
@@ -77,6 +101,7 @@ def admin(user: Annotated[User, Depends(current_user)]) -> User:
 
 AnyUser = Annotated[User, Depends(current_user)]
 Admin = Annotated[User, Depends(admin)]
+AnAgent = Annotated[User, Depends(device_agent)]
 TheService = Annotated[Service, Depends(service_of)]
 
 

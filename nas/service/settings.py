@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.core import InvalidInputError
+from nas.core.device import FILES
 
 MEBIBYTE = 2**20
 
@@ -29,6 +30,7 @@ class ServiceSettings:
         supervise: whether this server starts jobs; of several servers one is enough.
         largest_body: bytes of a request's JSON.
         largest_upload: bytes of a data set, as sent and as unpacked.
+        device_seconds: after which a silent device counts as gone, and its work goes back.
         tls_certificate, tls_key: PEM files; both or neither.
 
     Raises:
@@ -47,6 +49,7 @@ class ServiceSettings:
     supervise: bool = True
     largest_body: int = MEBIBYTE
     largest_upload: int = 2048 * MEBIBYTE
+    device_seconds: float = 30.0
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
@@ -54,6 +57,8 @@ class ServiceSettings:
         for name in ("running_jobs", "running_per_owner", "queued_per_owner", "largest_body"):
             if getattr(self, name) < 1:
                 raise InvalidInputError(name, getattr(self, name), "at least 1")
+        if self.device_seconds <= 0:
+            raise InvalidInputError("device_seconds", self.device_seconds, "above 0")
         if not 0 <= self.port <= 65535:
             raise InvalidInputError("port", self.port, "0 to 65535")
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -75,3 +80,8 @@ class ServiceSettings:
     def uploads(self) -> Path:
         """Folder of data sets that clients sent."""
         return self.home / "datasets"
+
+    @property
+    def device_files(self) -> Path:
+        """Folder of the files that wait to be timed, each named by its SHA-256."""
+        return self.home / FILES

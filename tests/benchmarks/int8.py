@@ -19,7 +19,7 @@ import numpy as np
 from nas.core import Candidate, Fidelity
 from nas.problem import Problem
 from nas.spec import JobSpec
-from workers.deployment import executed_operators, session
+from workers.profiling.runtime import execution, session
 
 N_STAGES = 3
 
@@ -61,7 +61,7 @@ def main() -> None:
         print(f"{'precision':<20}{'ms':>8}{'ratio':>8}{'val':>8}{'test':>8}{'file':>9}  operators")
         for variant, values in times.items():
             ratio = median(np.array(values) / np.array(base))
-            m, kinds = lines[variant], executed_operators(files[variant])
+            m, kinds = lines[variant], execution(files[variant]).operators
             counts = ", ".join(f"{k} {v}" for k, v in kinds.items() if "Conv" in k)
             print(
                 f"{variant:<20}{median(values):8.4f}{ratio:8.2f}{m['accuracy']:8.4f}"

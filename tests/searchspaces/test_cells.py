@@ -20,7 +20,8 @@ from searchspaces.plain import plain_module_source
 from searchspaces.relaxed import RelaxedCells
 from searchspaces.relaxed.cells import MixedCell, MixedReduction
 from searchspaces.relaxed.layers import MixedConv
-from workers.deployment import executed_operators, export_onnx, onnx_logits
+from workers.deployment import export_onnx, onnx_logits
+from workers.profiling.runtime import execution
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 20, 33), (1, 4, 4)]
 rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -186,7 +187,7 @@ def test_an_8_bit_candidate_runs_in_integer_convolutions_alone(
     network = finished(family, candidate)
     n_convolutions = sum(isinstance(m, nn.Conv2d) for m in network.modules())
     export_onnx(network, family.input_shape, tmp_path / "model.onnx")
-    ran = executed_operators(tmp_path / "model.onnx")
+    ran = execution(tmp_path / "model.onnx").operators
     assert ran["QLinearConv"] == n_convolutions
     assert not {"Conv", "FusedConv"} & set(ran)
 

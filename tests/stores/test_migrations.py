@@ -28,6 +28,7 @@ ROWS = {
         " VALUES ('aa', 1, 0, 'started', 2.5)",
     ),
 }
+ROWS["0002"] = ROWS["0001"]
 """By earlier schema: a job with a running trial, as that version wrote it."""
 
 

@@ -15,12 +15,12 @@ import searchspaces
 from nas.core import Candidate, Evaluation, EvaluationError, Fidelity
 from workers.datasets import Dataset, load_dataset
 from workers.deployment import (
-    executed_operators,
     export_onnx,
     onnx_logits,
 )
 from workers.evaluation import CandidateEvaluator, EvaluationSettings, executed
 from workers.profiling import OnnxRuntimeProfiler
+from workers.profiling.runtime import execution
 from workers.quantizing import calibrate
 from workers.scoring import scores
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
@@ -215,7 +215,7 @@ def test_onnx_computes_what_the_fake_quantized_network_computes(
     assert (ours.argmax(1) == theirs.argmax(1)).mean() > (0.8 if activation == 4 else 0.985)
     if activation == 32:
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
-    executed_types = executed_operators(path)
+    executed_types = execution(path).operators
     assert ("QLinearConv" in executed_types) == (activation < 32)
 
 

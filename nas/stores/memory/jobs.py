@@ -12,6 +12,7 @@ from typing import Any
 
 from nas.core import (
     AccountStore,
+    DeviceStore,
     InvalidInputError,
     Job,
     JobQuery,
@@ -25,6 +26,7 @@ from nas.core.job import ALL_JOBS
 from nas.stores import _transitions as transitions
 from nas.stores._checks import only_match, require_same, require_short
 from nas.stores.memory.accounts import MemoryAccountStore
+from nas.stores.memory.devices import MemoryDeviceStore
 from nas.stores.memory.trials import Log, MemoryTrialStore
 
 
@@ -36,6 +38,7 @@ class MemoryStore(JobStore):
         self._logs: dict[str, Log] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._accounts = MemoryAccountStore()
+        self._devices = MemoryDeviceStore()
         self._lock = threading.RLock()
 
     def create_job(
@@ -104,6 +107,7 @@ class MemoryStore(JobStore):
         with self._lock:
             transitions.require_undriven(self._known(job_id), time.time())
             del self._jobs[job_id], self._logs[job_id]
+            self._devices.drop_job(job_id, delete=True)
             self._by_key = {key: of for key, of in self._by_key.items() if of != job_id}
 
     def acquire(self, job_id: str, driver: str, seconds: float, over: int | None = None) -> Lease:
@@ -142,6 +146,10 @@ class MemoryStore(JobStore):
         """The tokens."""
         return self._accounts
 
+    def devices(self) -> DeviceStore:
+        """The devices and their work."""
+        return self._devices
+
     def _known(self, job_id: str) -> Job:
         if job_id not in self._jobs:
             raise NotFoundError("job", job_id)
@@ -153,6 +161,7 @@ class MemoryStore(JobStore):
             self._jobs[job_id] = job
             if job.state is JobState.CANCELLED:
                 self._logs[job_id].cancel()
+                self._devices.drop_job(job_id, delete=False)
             return copy.deepcopy(job)
 
 

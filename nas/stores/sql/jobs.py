@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from nas.core import (
     AccountStore,
+    DeviceStore,
     InvalidInputError,
     Job,
     JobQuery,
@@ -26,6 +27,7 @@ from nas.stores import _transitions as transitions
 from nas.stores._checks import only_match, require_same, require_short
 from nas.stores.sql.accounts import SqlAccountStore
 from nas.stores.sql.connection import connect, transaction
+from nas.stores.sql.devices import SqlDeviceStore, Works, cancel_open
 from nas.stores.sql.migrate import migrate
 from nas.stores.sql.rows import COLUMNS, Jobs, job_of, locked_job, values_of
 from nas.stores.sql.trials import Events, SqlTrialStore, Trials, cancel_running
@@ -118,7 +120,7 @@ class SqlStore(JobStore):
         """Delete a job with its trials and events."""
         with transaction(self._engine) as connection:
             transitions.require_undriven(locked_job(connection, job_id), time.time())
-            for table in (Events, Trials, Jobs):
+            for table in (Works, Events, Trials, Jobs):
                 connection.execute(delete(table).where(table.c.job_id == job_id))
 
     def acquire(self, job_id: str, driver: str, seconds: float, over: int | None = None) -> Lease:
@@ -151,6 +153,10 @@ class SqlStore(JobStore):
         """The tokens."""
         return SqlAccountStore(self._engine)
 
+    def devices(self) -> DeviceStore:
+        """The devices and their work."""
+        return SqlDeviceStore(self._engine)
+
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
@@ -165,6 +171,7 @@ class SqlStore(JobStore):
                 connection.execute(update(Jobs).where(Jobs.c.job_id == job_id).values(changed))
             if job.state is JobState.CANCELLED:
                 cancel_running(connection, job_id)
+                cancel_open(connection, Works.c.job_id == job_id)
         return job
 
     def _insert_unless_there(self) -> Insert:

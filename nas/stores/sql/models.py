@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 JsonObject = dict[str, Any]
+OPEN_WORK = text("state IN ('queued', 'claimed')")
 
 
 class Base(DeclarativeBase):
@@ -93,3 +94,51 @@ class TokenRow(Base):
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
     digest: Mapped[str] = mapped_column(String(64), unique=True)
+
+
+class DeviceRow(Base):
+    """One device."""
+
+    __tablename__ = "devices"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    instance: Mapped[str] = mapped_column(String(200))
+    facts: Mapped[JsonObject]
+    registered_at: Mapped[float]
+    last_seen: Mapped[float]
+    live_until: Mapped[float]
+    n_done: Mapped[int]
+
+
+class DeviceWorkRow(Base):
+    """One file to be timed on one device."""
+
+    __tablename__ = "device_work"
+
+    work_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    device: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(64))
+    settings: Mapped[JsonObject]
+    about: Mapped[JsonObject]
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float]
+    claim: Mapped[str | None] = mapped_column(String(64))
+    instance: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[float | None]
+    attempts: Mapped[int]
+    profile: Mapped[JsonObject | None] = mapped_column(JSON(none_as_null=True))
+    error: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        Index(
+            "ix_device_work_open",
+            "device",
+            "created_at",
+            "work_id",
+            sqlite_where=OPEN_WORK,
+            postgresql_where=OPEN_WORK,
+        ),
+        Index("ix_device_work_job", "job_id", "device", "created_at"),
+    )

@@ -1,0 +1,102 @@
+"""What timing a file on a device tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from nas.core.errors import InvalidInputError
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class LatencyQuantiles:
+    """Milliseconds per inference, from single runs."""
+
+    p10: float
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One artifact timed on one device.
+
+    Attributes:
+        latency_ms: quantiles over the runs.
+        latency_interval: of the median, 95 %.
+        latency_ratio: calm latency (5 % quantile) over that of the reference model, run in turn.
+        ratio_interval: of the ratio, 95 %.
+        n_runs: timed runs, after warm-up.
+        spread: interquartile range over the median.
+        load_ms: time to load the artifact.
+        peak_memory_bytes: most memory that loading and running took; None where the platform does
+            not tell, or nobody asked.
+        energy_mj: per inference; None where the platform does not tell.
+        conditions: device, runtime, versions, threads, batch, operators executed per precision.
+    """
+
+    latency_ms: LatencyQuantiles
+    latency_interval: Interval
+    latency_ratio: float
+    ratio_interval: Interval
+    n_runs: int
+    spread: float
+    load_ms: float
+    peak_memory_bytes: int | None
+    energy_mj: float | None
+    conditions: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every figure by the name of its metric; what is not known is absent."""
+        found = {
+            "latency_ms": self.latency_ms.p50,
+            "latency_p10_ms": self.latency_ms.p10,
+            "latency_p90_ms": self.latency_ms.p90,
+            "latency_p99_ms": self.latency_ms.p99,
+            "latency_ratio": self.latency_ratio,
+            "load_ms": self.load_ms,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "energy_mj": self.energy_mj,
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back to an equal profile."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidInputError: fields that are missing, too many, or not finite numbers.
+        """
+        try:
+            ordinary = {name: float(body[name]) for name in ("latency_ratio", "spread", "load_ms")}
+            peak, energy = body["peak_memory_bytes"], body["energy_mj"]
+            profile = cls(
+                latency_ms=LatencyQuantiles(**{k: float(v) for k, v in body["latency_ms"].items()}),
+                latency_interval=_interval(body["latency_interval"]),
+                ratio_interval=_interval(body["ratio_interval"]),
+                n_runs=int(body["n_runs"]),
+                peak_memory_bytes=None if peak is None else int(peak),
+                energy_mj=None if energy is None else float(energy),
+                conditions=dict(body["conditions"]),
+                **ordinary,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InvalidInputError("profile", repr(body)[:200], f"a profile ({error!r})") from None
+        numbers = (*profile.metrics.values(), *profile.latency_interval, *profile.ratio_interval)
+        if not all(0.0 <= number < float("inf") for number in (*numbers, profile.spread)):
+            raise InvalidInputError("profile", repr(body)[:200], "finite numbers from 0")
+        return profile
+
+
+def _interval(pair: Any) -> Interval:
+    low, high = pair
+    return float(low), float(high)
