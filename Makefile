@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+JOBS ?= 2
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
 
@@ -25,7 +26,7 @@ demo: $(STAMP) ## a real joint search on this machine in about four minutes
 	@$(BIN)/nas demo
 
 test: $(STAMP) ## all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 check: $(STAMP) ## lint, format, types, layers
 	@$(BIN)/ruff check .
