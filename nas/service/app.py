@@ -6,7 +6,15 @@ from fastapi import FastAPI
 
 import nas
 from nas.jobs import Workspace
-from nas.service import errors, routes_about, routes_files, routes_jobs, routes_results
+from nas.service import (
+    errors,
+    pages,
+    routes_about,
+    routes_files,
+    routes_jobs,
+    routes_results,
+    routes_views,
+)
 from nas.service.context import LOOPBACK, Service
 from nas.service.monitoring import Timed
 from nas.service.schemas import ErrorBody
@@ -30,8 +38,9 @@ def create_app(settings: ServiceSettings, workspace: Workspace) -> FastAPI:
     app.state.service = service
     errors.install(app)
     said = {status: {"model": ErrorBody} for status in FAILURES}
-    for module in (routes_jobs, routes_results, routes_files, routes_about):
+    for module in (routes_jobs, routes_results, routes_views, routes_files, routes_about, pages):
         app.include_router(module.router, responses=dict(said))  # type: ignore[arg-type]
+    app.include_router(pages.files_router)
     app.include_router(routes_about.health_router, responses={503: {"model": ErrorBody}})
     app.add_middleware(
         Guard,

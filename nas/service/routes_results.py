@@ -26,6 +26,11 @@ POLL_SECONDS = 0.4
 KEEP_ALIVE_SECONDS = 15.0
 EVENTS_AT_ONCE = 500
 MOST_POINTS = 2000
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data: blob:"
+)
+"""A report carries its own script, so it runs as a stranger: without this server's cookie."""
 
 
 @router.get("/jobs/{job_id}/trials", response_model=Page[TrialBody])
@@ -126,7 +131,8 @@ def report(job_id: str, user: AnyUser, service: TheService) -> HTMLResponse:
     """The self-contained HTML report."""
     job = service.job(user, job_id)
     path = service.workspace.folder(job) / "report.html"
-    return HTMLResponse(write_report(service.workspace, job, path).read_text())
+    html = write_report(service.workspace, job, path).read_text()
+    return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 async def _stream(
