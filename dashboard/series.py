@@ -95,7 +95,13 @@ def front_history(
 
 def best_so_far(trials: Sequence[Trial], goals: Goals) -> dict[str, NDArray[np.float64]]:
     """`(n,)` best feasible value of each objective after each of `n` completed trials."""
-    losses, violations = losses_of(trials, goals)
+    return best_values(*losses_of(trials, goals), goals)
+
+
+def best_values(
+    losses: NDArray[np.float64], violations: NDArray[np.float64], goals: Goals
+) -> dict[str, NDArray[np.float64]]:
+    """The same from `(n, m)` losses and `(n,)` violations."""
     feasible = np.where((violations == 0.0)[:, None], losses, np.inf)
     best = np.minimum.accumulate(feasible, axis=0) if len(losses) else losses
     signs = goals.losses({o.metric: np.ones(1) for o in goals.objectives})[0]

@@ -43,7 +43,8 @@ export function labelled(text, control, hint) {
   control.id ||= fresh("field");
   const note = hint && h("span", { class: "hint", id: `${control.id}-hint` }, hint);
   if (note) control.setAttribute("aria-describedby", note.id);
-  return h("div", { class: "field" }, h("label", { for: control.id }, text), control, note);
+  const words = text.charAt(0).toUpperCase() + text.slice(1);
+  return h("div", { class: control.type === "checkbox" ? "field check" : "field" }, h("label", { for: control.id }, words), control, note);
 }
 
 /** A drop-down list of `[value, text]` or plain texts. */

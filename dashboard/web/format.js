@@ -11,6 +11,11 @@ export function label(metric) {
   return SHORT[metric] ?? metric.replaceAll("_", " ");
 }
 
+/** A text that begins with a capital. */
+export function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** A number with four significant digits, whole ones with all. */
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";

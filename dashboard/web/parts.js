@@ -1,7 +1,7 @@
 // What several views show: states, progress, small curves, tables.
 
 import { button, fill, h, select, svg } from "./dom.js";
-import { columnFormat, label, number, option } from "./format.js";
+import { capital, columnFormat, label, number, option } from "./format.js";
 import { saveCsv, saveJson } from "./export.js";
 import { color } from "./theme.js";
 
@@ -31,7 +31,7 @@ export function spark(values) {
 
 /** A definition list of short facts. */
 export function facts(pairs) {
-  return h("dl", { class: "facts" }, pairs.filter(([, v]) => v !== null && v !== undefined && v !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h("dl", { class: "facts" }, pairs.filter(([, v]) => v !== null && v !== undefined && v !== "").map(([name, value]) => h("div", {}, h("dt", {}, capital(name)), h("dd", {}, value))));
 }
 
 /**
@@ -41,13 +41,13 @@ export function table(caption, columns, rows, { sort, rowClass = () => "" } = {}
   const heads = columns.map((column) => {
     const chosen = sort && sort.by === column.name;
     const head = sort && column.name
-      ? button([column.text ?? label(column.name), h("span", { class: "arrow", "aria-hidden": "true" }, chosen ? (sort.down ? " ↓" : " ↑") : "")].flat(), () => sort.change(column.name))
-      : column.text ?? label(column.name);
+      ? button([column.text ?? capital(label(column.name)), h("span", { class: "arrow", "aria-hidden": "true" }, chosen ? (sort.down ? " ↓" : " ↑") : "")].flat(), () => sort.change(column.name))
+      : column.text ?? capital(label(column.name));
     return h("th", { scope: "col", class: column.number ? "num" : "", "aria-sort": chosen ? (sort.down ? "descending" : "ascending") : undefined }, head);
   });
   const body = rows.map((row) => h("tr", { class: rowClass(row) }, columns.map((column) => {
     const inside = column.cell(row);
-    return h("td", { class: `${column.number ? "num" : ""} ${column.class ?? ""}`, "data-name": column.text ?? label(column.name) }, inside ?? "");
+    return h("td", { class: `${column.number ? "num" : ""} ${column.class ?? ""}`, "data-name": column.text ?? capital(label(column.name)) }, inside ?? "");
   })));
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
     h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, body)));

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dashboard.series import front_history
-from nas.core import Candidate, Evaluate, EventKind, Fidelity, Goals, Trial, TrialState, TrialStore
+from dashboard.series import front_history, hypervolumes
+from nas.core import Candidate, Evaluate, Fidelity, Goals, Trial, TrialState, TrialStore
 from nas.core.candidate import Value
 from nas.core.trial import TrainShared
 
@@ -51,6 +51,7 @@ class Outcomes:
     metrics: Mapping[str, NDArray[np.float64]]
     decisions: Mapping[str, NDArray[np.int64]]
     options: Mapping[str, Sequence[Value]]
+    _known: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.number)
@@ -86,6 +87,20 @@ class Outcomes:
 
         The latter is n for those that are on it still.
         """
+        if ("history", goals) not in self._known:
+            self._known["history", goals] = self._history(goals)
+        found: tuple[NDArray[np.bool_], NDArray[np.int64]] = self._known["history", goals]
+        return found
+
+    def trace(self, goals: Goals) -> NDArray[np.float64]:
+        """Hypervolume after each search trial; see `dashboard.series.hypervolumes`."""
+        if ("trace", goals) not in self._known:
+            at = self.scored(self.searched) if self.searched else np.empty(0, dtype=np.int64)
+            self._known["trace", goals] = hypervolumes(*self.losses(goals, at))
+        found: NDArray[np.float64] = self._known["trace", goals]
+        return found
+
+    def _history(self, goals: Goals) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         entered, left = np.zeros(len(self), np.bool_), np.full(len(self), len(self))
         for fidelity in self.scores:
             at = self.scored(fidelity)
@@ -140,10 +155,9 @@ class Growing:
     def update(self, store: TrialStore) -> Outcomes:
         """Read what is new in the log; gives all there is."""
         with self.lock:
-            while events := store.events(self.sequence, BLOCK):
+            while events := store.finished(self.sequence, BLOCK):
                 for event in events:
-                    if event.kind is EventKind.FINISHED:
-                        self._add(event.trial, event.at)
+                    self._add(event.trial, event.at)
                 self.sequence = events[-1].sequence
                 if len(events) < BLOCK:
                     break
@@ -167,8 +181,11 @@ class Growing:
         _extend(self.metrics, trial.metrics, n, np.nan, "d")
         coded = {}
         for name, value in (candidate.values if candidate else {}).items():
-            known = self.codes.setdefault(name, {})
-            coded[name] = known.setdefault(value, len(known))
+            known = self.codes.get(name)
+            if known is None:
+                known = self.codes[name] = {}
+            code = known.get(value)
+            coded[name] = known.setdefault(value, len(known)) if code is None else code
         _extend(self.decisions, coded, n, ABSENT, "q")
 
     def _freeze(self) -> Outcomes:
@@ -209,8 +226,12 @@ def _extend(
     columns: dict[str, Any], values: Mapping[str, Any], n: int, missing: float, code: str
 ) -> None:
     """Append one row at position `n`; names not met before get a column of `missing` first."""
-    for name in values:
-        if name not in columns:
-            columns[name] = array(code, [missing]) * n
-    for name, column in columns.items():
-        column.append(values.get(name, missing))
+    for name, value in values.items():
+        column = columns.get(name)
+        if column is None:
+            columns[name] = column = array(code, [missing]) * n
+        column.append(value)
+    if len(values) < len(columns):
+        for name, column in columns.items():
+            if name not in values:
+                column.append(missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -19,13 +20,14 @@ from nas.service.schemas import SessionBody, SessionRequest
 from nas.service.security import COOKIE, TheService, own_page
 
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-"""Digest of a style element without text: Plotly makes one and fills it through the object model."""
+"""Digest of no text: Plotly makes an empty style element, and sets empty style attributes."""
 
 POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         f"style-src 'self' {EMPTY_STYLE}",
+        f"style-src-attr 'unsafe-hashes' {EMPTY_STYLE}",
         "img-src 'self' data: blob:",
         "connect-src 'self'",
         "form-action 'none'",
@@ -72,7 +74,7 @@ def log_out() -> Response:
 def index() -> Response:
     """The page; its files are named by their digest and never change."""
     html = web().joinpath("index.html").read_text().replace("{version}", version())
-    html = html.replace("{plotly}", plotly_path())
+    html = html.replace("{plotly}", plotly_path()).replace("{mark}", _map_styles())
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
     return Response(html, media_type="text/html", headers=headers)
 
@@ -145,6 +147,13 @@ def _packed(body: bytes, kind: str, request: Request) -> Response:
         headers["Content-Encoding"] = "gzip"
         body = _gzipped(body)
     return Response(body, media_type=kind, headers=headers)
+
+
+@cache
+def _map_styles() -> str:
+    """Id of the style sheet that Plotly adds for maps unless the page has it; maps are not drawn."""
+    found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _plotly())
+    return found[1].decode() if found else "plotly-maps"
 
 
 @cache

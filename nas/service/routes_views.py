@@ -141,10 +141,12 @@ def summary(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     counts = service.store.trial_store(job.job_id).counts()
     asked = spec.budget.trials + spec.budget.finalists
     span = float(found.at.max() - found.at.min()) if len(found) else 0.0
-    left = span / (len(found) - 1) * max(asked - len(found), 0) if len(found) > 1 else None
+    n_evaluated = int((found.fidelity >= 0).sum())
+    left = span / (len(found) - 1) * max(asked - n_evaluated, 0) if len(found) > 1 else None
     body: dict[str, Any] = {
         "trials": {state.value: n for state, n in counts.items()},
         "asked": asked,
+        "n_evaluated": n_evaluated,
         "span_seconds": span,
         "left_seconds": left,
         "best": {},
@@ -165,7 +167,7 @@ def summary(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
         )
     entered, at_end = found.history(spec.goals)
     on = entered & (at_end == len(found)) & (found.fidelity == trusted.rank)
-    trace = hypervolumes(*found.losses(spec.goals, found.scored(found.searched)))
+    trace = found.trace(spec.goals)
     body |= {"n_front": int(on.sum()), "fidelity": trusted.value}
     body["hypervolume"] = trace[_evenly(len(trace), N_SPARK)].tolist()
     return body

@@ -7,6 +7,7 @@ import { constraint, duration, label, number, objective, option, share, short } 
 import { exporting, facts, table } from "../parts.js";
 import { link } from "../router.js";
 
+const COSTS = ["params", "macs", "bit_ops", "weight_bytes", "peak_activation_bytes"];
 const FILES = { onnx: ["Model", "ONNX, runs in ONNX Runtime"], torch_source: ["Network", "PyTorch source that imports torch alone"], torch_weights: ["Weights", "safetensors for that source"] };
 
 export async function show(main, { path, onleave, current }) {
@@ -60,7 +61,7 @@ function measured(job, trial) {
   const goals = job.spec.objectives.map(objective).map((o) => o.metric), bounds = job.spec.constraints.map(constraint);
   const names = Object.keys(trial.metrics).sort((a, b) => (goals.includes(b) - goals.includes(a)) || 0);
   if (!names.length) return h("section", { class: "card" }, h("h2", {}, "Metrics"), empty(trial.state === "running" ? "Still running" : "No metrics", trial.state === "running" ? "They appear when the trial finishes." : "The trial failed before anything was measured."));
-  const source = (m) => trial.provenance[m] ?? (m.startsWith("latency") || m === "load_ms" ? trial.provenance.latency_ms : trial.provenance.costs) ?? {};
+  const source = (m) => trial.provenance[m] ?? (m.startsWith("latency") || m === "load_ms" ? trial.provenance.latency_ms : COSTS.includes(m) ? trial.provenance.costs : null) ?? {};
   const rows = names.map((m) => ({ metric: m, value: trial.metrics[m], kind: source(m).kind ?? "", on: source(m).on ?? "" }));
   const latency = trial.provenance.latency_ms;
   const conditions = latency?.conditions ?? {};
@@ -70,7 +71,7 @@ function measured(job, trial) {
       { text: "Value", number: true, cell: (r) => number(r.value) },
       { text: "Constraint", cell: (r) => bounds.filter((b) => b?.metric === r.metric).map((b) => { const ok = b.relation === "<=" ? r.value <= b.bound : r.value >= b.bound; return h("span", { class: ok ? "good" : "error" }, `${ok ? "meets" : "breaks"} ${b.relation === "<=" ? "≤" : "≥"} ${number(b.bound)}`); }) },
       { text: "How", cell: (r) => r.kind && h("span", { class: `tag ${r.kind}` }, r.kind) },
-      { text: "On what", cell: (r) => h("span", { class: "soft" }, r.on) },
+      { text: "On what", class: "on", cell: (r) => h("span", { class: "soft" }, r.on) },
     ], rows),
     latency && h("details", {}, h("summary", {}, "How latency was measured"),
       facts([["runs", latency.n_runs && number(latency.n_runs)], ["spread", latency.spread !== undefined && share(latency.spread, 1)], ...Object.entries(conditions).filter(([, v]) => typeof v !== "object").map(([k, v]) => [k, String(v)])]),
@@ -83,7 +84,7 @@ function measured(job, trial) {
 function network(card, job, trial, layers) {
   const most = Math.max(...layers.map((l) => l.macs), 1), widest = Math.max(...layers.map((l) => l.n_out), 1), total = layers.reduce((s, l) => s + l.macs, 0);
   const size = (name, value, of) => { const bar = h("span", { class: `meter ${name}`, "aria-hidden": "true" }); bar.style.width = `${Math.max((100 * value) / of, 1)}%`; return h("span", { class: "meter-box" }, bar); };
-  const stages = [];
+  const stages = [], sparse = layers.some((l) => l.zeros > 0.005);
   for (const layer of layers) {
     const name = layer.stage ?? (stages.length && stages.at(-1).stage ? "head" : stages.at(-1)?.name ?? "stem");
     if (stages.at(-1)?.name !== name) stages.push({ name, stage: layer.stage, layers: [] });
@@ -95,12 +96,12 @@ function network(card, job, trial, layers) {
     h("p", { class: "note" }, "After pruning, in the order the layers run. Bars: output channels, and each layer's share of the multiply-accumulates."),
     h("div", { class: "network" }, stages.map((s) => h("section", { class: "stage", "aria-label": s.name },
       h("h3", {}, s.name, s.stage && h("span", { class: "tag" }, bits(s.layers[0]))),
-      s.layers.map((l) => h("div", { class: "layer", title: l.name },
+      s.layers.map((l) => h("div", { class: `layer ${sparse ? "sparse" : ""}`, title: l.name },
         h("span", { class: `kind ${l.kind}` }, `${l.kind} ${l.kind === "linear" || l.kind === "pointwise" ? "" : `${l.kernel}×${l.kernel}`}${l.stride > 1 ? ` /${l.stride}` : ""}`),
         h("span", { class: "shape" }, `${l.n_in} → ${l.n_out}`), size("channels", l.n_out, widest),
         h("span", { class: "soft shape" }, l.kind === "linear" ? "" : `${l.height}×${l.width}`),
         size("macs", l.macs, most), h("span", { class: "shape" }, `${short(l.macs)} MACs`),
-        h("span", { class: "soft" }, l.zeros > 0.005 ? `${share(l.zeros)} zeros` : "")))))));
+        sparse && h("span", { class: "soft" }, l.zeros > 0.005 ? `${share(l.zeros)} zeros` : "")))))));
 }
 
 function decisions(values) {

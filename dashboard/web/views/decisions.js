@@ -30,7 +30,7 @@ export async function show(body, { job, goals, onleave, current }) {
       const few = told.n_trials < 10;
       return fill(rest, empty(few ? "Too few trials to tell what matters" : "Nothing to explain", few ? `10 completed search trials are needed; there are ${told.n_trials}.` : "All trials score the same."));
     }
-    const grid = h("div", { class: "grid" }), figures = [];
+    const grid = h("div", { class: "grid pairs" }), figures = [];
     const add = (f, make) => { grid.append(f.node); figures.push(f); onleave(f.end); return [f, make]; };
     const drawn = [];
     for (const [metric, shares] of Object.entries(told.importance)) {
@@ -96,7 +96,7 @@ function parallelCoordinates(card, job, found, goals) {
     hold);
 
   function draw() {
-    const room = Math.max(card.clientWidth - 34, 300), step = Math.max(room / axes.length, 78), width = step * axes.length, height = 360;
+    const room = Math.max(card.clientWidth - 34, 300), step = Math.max(room / axes.length, 98), width = step * axes.length, height = 360;
     const [top, bottom] = [52, height - 26];
     const x = (j) => step * (j + 0.5);
     const y = (axis, i) => {

@@ -44,7 +44,7 @@ export async function show(main, { path, onleave, current }) {
   }
 
   function drawTold() {
-    const { trials, asked, best } = summary, done = trials.completed + trials.failed;
+    const { trials, asked, best, n_evaluated: done } = summary;
     const running = trials.running ? `, ${trials.running} running` : "", failed = trials.failed ? `, ${number(trials.failed)} failed` : "";
     fill(told, progress(done, asked, `${number(done)} of ${number(asked)} trials${running}${failed}`),
       facts([

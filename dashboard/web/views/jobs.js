@@ -73,7 +73,7 @@ export async function show(main, { query, session, onleave, current }) {
     { text: "Progress", cell: (job) => {
       const told = summaries.get(job.job_id);
       const asked = job.spec.budget.trials + job.spec.budget.finalists;
-      const done = told ? told.trials.completed + told.trials.failed : 0;
+      const done = told ? told.n_evaluated : 0;
       return told ? progress(done, told.asked, `${number(done)} of ${number(asked)}`) : h("span", { class: "soft" }, `of ${number(asked)}`);
     } },
     { text: "Best", class: "best", cell: (job) => Object.entries(summaries.get(job.job_id)?.best ?? {}).slice(0, 3).map(([m, v]) => h("span", { class: "metric" }, h("span", { class: "soft" }, label(m)), " ", number(v))) },

@@ -2,7 +2,7 @@
 
 import { get, job as at } from "../api.js";
 import { empty, fill, fresh, h, labelled, select } from "../dom.js";
-import { label, number, objective } from "../format.js";
+import { capital, label, number, objective } from "../format.js";
 import { metricColumns, table } from "../parts.js";
 import { figure } from "../plot.js";
 import { here, link, note } from "../router.js";
@@ -31,7 +31,7 @@ export async function show(body, { job, goals, onleave, current }) {
   const volume = figure("Hypervolume", { height: 260, name: `${job.name} hypervolume`, controls: [labelled("over", choice)] });
   const best = metrics.map((m) => figure(`Best ${label(m)}`, { height: 260, name: `${job.name} best ${m}` }));
   const members = h("section", { class: "card" });
-  fill(body, pareto.node, members, h("div", { class: "grid" }, volume.node, best.map((b) => b.node)));
+  fill(body, pareto.node, members, h("div", { class: "grid pairs" }, volume.node, best.map((b) => b.node)));
   onleave(() => [pareto, volume, ...best].forEach((f) => f.end()));
 
   async function load() {
@@ -64,7 +64,7 @@ export async function show(body, { job, goals, onleave, current }) {
     const timed = over === "time";
     const times = progress.at.map((t) => t - job.created_at), scale = times.at(-1) > 7200 ? [3600, "hours"] : times.at(-1) > 180 ? [60, "minutes"] : [1, "seconds"];
     const xs = timed ? times.map((t) => t / scale[0]) : progress.n_finished;
-    const axis = { title: timed ? `${scale[1]} since submission` : `${progress.fidelity} trials`, rangemode: "tozero" };
+    const axis = { title: timed ? `${capital(scale[1])} since submission` : `${capital(progress.fidelity)} trials`, rangemode: "tozero" };
     const curve = (name, ys, title, form) => () => ({
       data: [{ x: xs, y: ys, mode: n < 2 ? "markers" : "lines", line: { shape: "hv", color: color(name), width: 2 }, marker: { color: color(name) }, hovertemplate: `%{y:${form}}<extra></extra>` }],
       layout: { xaxis: axis, yaxis: { title, ...(name === "front" ? { range: [0, 1.04], tickformat: ".0%" } : {}) }, showlegend: false, hovermode: "x" },
@@ -72,8 +72,8 @@ export async function show(body, { job, goals, onleave, current }) {
       say: `${title} over ${axis.title}; now ${number(ys.at(-1))}`,
     });
     return Promise.all([
-      volume.draw(curve("front", progress.hypervolume, "share of the latest", ".1%")),
-      ...best.map((f, i) => f.draw(curve("search", progress.best[metrics[i]] ?? [], label(metrics[i]), ".5~g"))),
+      volume.draw(curve("front", progress.hypervolume, "Share of the latest", ".1%")),
+      ...best.map((f, i) => f.draw(curve("search", progress.best[metrics[i]] ?? [], capital(label(metrics[i])), ".5~g"))),
     ]);
   }
 
@@ -87,7 +87,7 @@ export async function show(body, { job, goals, onleave, current }) {
         ? table("Best trade-offs", [
           { text: "Candidate", cell: (t) => h("a", { class: "mono", href: link(["jobs", job.job_id, "trials", String(t.number)]) }, t.key) },
           ...metricColumns([...metrics, ...extra], found.items),
-          { text: "measured as", cell: (t) => t.fidelity },
+          { text: "Fidelity", cell: (t) => t.fidelity },
         ], found.items)
         : empty(points.n_finished ? "No completed trial meets all constraints" : "Nothing found yet", points.n_finished ? "Extend the job, or look for the nearest among its trials." : "The first candidates appear here as soon as their trials finish."));
   }
@@ -131,7 +131,7 @@ function paretoFigure(points, goals, { x, y, of, last }) {
   }
   const thinned = points.n_points > points.number.length ? `${number(points.number.length)} of ${number(points.n_points)} points are drawn: all that were ever on the front, the others evenly.` : undefined;
   return {
-    data, layout: { xaxis: { title: label(x) }, yaxis: { title: label(y) }, shapes, annotations, hovermode: "closest", uirevision: `${x}|${y}` }, note: thinned,
+    data, layout: { xaxis: { title: capital(label(x)) }, yaxis: { title: capital(label(y)) }, shapes, annotations, hovermode: "closest", uirevision: `${x}|${y}` }, note: thinned,
     rows: seen.map((i) => ({ trial: points.number[i], [x]: points.x[i], [y]: points.y[i], fidelity: points.fidelity[i], feasible: points.feasible[i], on_front: on.includes(i) })),
     say: `${seen.length} trials by ${label(x)} and ${label(y)}; ${on.length} on the Pareto front, listed in the table below`,
   };

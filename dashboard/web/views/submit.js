@@ -2,12 +2,13 @@
 
 import { ApiError, get, job as at, post } from "../api.js";
 import { button, fill, fresh, h, labelled, select, toast } from "../dom.js";
-import { duration, label, number, share } from "../format.js";
+import { capital, duration, label, number, share } from "../format.js";
 import { facts, table } from "../parts.js";
 import { go } from "../router.js";
 
+const WIDE = ["objectives", "constraints"];
 const FIRST = ["name", "data", "objectives", "constraints"];
-const LONG = { objectives: "metrics with a direction, comma-separated: accuracy, latency_ms:min", constraints: "metric and bound, comma-separated: weight_bytes<=20000" };
+const LONG = { objectives: "Metrics with a direction, comma-separated: accuracy, latency_ms:min", constraints: "Metric and bound, comma-separated: weight_bytes<=20000" };
 
 export async function show(main, { query, current }) {
   document.title = "New search · nas";
@@ -17,6 +18,8 @@ export async function show(main, { query, current }) {
   ]);
   if (!current()) return;
   const spec = structuredClone(copied?.spec ?? {}), controls = new Map(), told = describe(schema.description);
+  const read = (path) => path.reduce((place, name) => place?.[name], spec);
+  let timer, slow, turn = 0, working = false;
   const known = { space: spaces, strategy: strategies };
   if (copied) spec.name = `${copied.name} again`.slice(0, 200);
   const wrong = h("div", { role: "alert", class: "wrong-box" }), estimate = h("section", { class: "card estimate", "aria-live": "polite" });
@@ -42,7 +45,6 @@ export async function show(main, { query, current }) {
     for (const name of path.slice(0, -1)) place = place[name] ??= {};
     if (value === undefined) delete place[path.at(-1)]; else place[path.at(-1)] = value;
   }
-  const read = (path) => path.reduce((place, name) => place?.[name], spec);
 
   function sub(part, path) {
     const about = describe(part.description);
@@ -53,7 +55,8 @@ export async function show(main, { query, current }) {
   function field(one, path, about) {
     const kinds = one.anyOf ?? [one], kind = kinds.find((k) => k.type !== "null") ?? kinds[0];
     const start = read(path) ?? undefined, usual = one.default ?? undefined, name = path.join(".");
-    const hint = about ?? "";
+    const hint = about ? capital(about) : "";
+    const nothing = path.at(-1) === "worker_seconds" || path.at(-1) === "data_limit" ? "no limit" : Array.isArray(usual) ? "none" : "unset";
     const text = path.at(-1).replaceAll("_", " ");
     let control;
     if (kind.type === "boolean") {
@@ -63,17 +66,19 @@ export async function show(main, { query, current }) {
     } else if (kind.type === "integer" || kind.type === "number") {
       control = h("input", {
         type: "number", step: kind.type === "integer" ? 1 : "any", min: kind.minimum ?? kind.exclusiveMinimum, max: kind.maximum, value: start ?? "", inputmode: "decimal",
-        placeholder: usual === undefined ? "default" : String(usual), oninput: () => write(path, control.value === "" ? undefined : control.valueAsNumber),
+        placeholder: usual === undefined ? nothing : String(usual), oninput: () => write(path, control.value === "" ? undefined : control.valueAsNumber),
       });
     } else if (kind.type === "array" || kind.type === undefined || kind.type === "object") {
       const lists = (v) => (v === undefined ? "" : Array.isArray(v) && v.every((x) => typeof x !== "object") ? v.join(", ") : JSON.stringify(v));
       const texts = kind.items?.type === "string";
-      control = h("input", { type: "text", value: lists(start), placeholder: lists(usual) || "default", spellcheck: "false", oninput: () => write(path, parse(control.value, texts)) });
+      control = h("input", { type: "text", value: lists(start), placeholder: lists(usual) || nothing, spellcheck: "false", oninput: () => write(path, parse(control.value, texts)) });
     } else {
-      control = h("input", { type: "text", value: start ?? "", maxlength: kind.maxLength, placeholder: usual === undefined ? "default" : String(usual), oninput: () => write(path, control.value === "" ? undefined : control.value) });
+      control = h("input", { type: "text", value: start ?? "", maxlength: kind.maxLength, placeholder: usual === undefined ? nothing : String(usual), oninput: () => write(path, control.value === "" ? undefined : control.value) });
     }
     controls.set(name, control);
-    return labelled(text, control, hint);
+    const node = labelled(text, control, hint);
+    if (WIDE.includes(path.at(-1))) node.classList.add("wide");
+    return node;
   }
 
   function choice(name, title) {
@@ -87,7 +92,7 @@ export async function show(main, { query, current }) {
     };
     const list = select(known[name].map((k) => k.name), start, (v) => fields(v, {}));
     controls.set(name, list);
-    const node = group(title, labelled("name", list), about, box);
+    const node = group(title, labelled(name, list), about, box);
     fields(start, spec[name]?.options ?? {});
     return node;
   }
@@ -97,10 +102,9 @@ export async function show(main, { query, current }) {
     const toggle = h("input", { type: "checkbox", checked: Boolean(spec[one.name]), onchange: () => { write([one.name], toggle.checked ? {} : undefined); draw(); } });
     const draw = () => fill(box, toggle.checked ? sub(one.options, [one.name]) : "");
     draw();
-    return group(title, labelled(`use (${one.name})`, toggle, one.name === "supernet" ? "Train one network whose weights all candidates share." : "Learn a distribution over candidates by gradients."), box);
+    return group(title, labelled(one.name, toggle, one.name === "supernet" ? "Train one network whose weights all candidates share." : "Learn a distribution over candidates by gradients."), box);
   }
 
-  let timer, slow, turn = 0, working = false;
   function later() {
     clearTimeout(timer); clearTimeout(slow);
     turn += 1;
