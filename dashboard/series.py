@@ -55,7 +55,7 @@ def hypervolumes(
     left = set(went[went < len(losses)].tolist())
     front: NDArray[np.int64] = np.empty(0, dtype=np.int64)
     last = 0
-    for i in np.flatnonzero(came):
+    for i in np.flatnonzero(came).tolist():
         trace[last:i] = trace[last - 1] if last else 0.0
         if i in left:
             front = front[went[front] != i]
@@ -82,9 +82,9 @@ def front_history(
     front: NDArray[np.int64] = np.empty(0, dtype=np.int64)
     for start in range(0, n, BLOCK):
         block = start + np.flatnonzero(usable[start : start + BLOCK])
-        beaten = (losses[front][None] <= losses[block][:, None]).all(axis=2).any(axis=1)
-        for i in block[~beaten]:
-            if (losses[front] <= losses[i]).all(axis=1).any():
+        beaten = np.any((losses[front][None] <= losses[block][:, None]).all(axis=2), axis=1)
+        for i in block[~beaten].tolist():
+            if np.any((losses[front] <= losses[i]).all(axis=1)):
                 continue
             off = (losses[i] <= losses[front]).all(axis=1)
             went[front[off]] = i

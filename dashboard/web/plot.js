@@ -26,10 +26,11 @@ export function figure(title, { note, controls = [], height = 340, click, name =
   const heading = fresh("figure");
   const canvas = h("div", { class: "plot", role: "img", "aria-labelledby": heading });
   canvas.style.height = `${height}px`;
-  const instead = h("div", { class: "instead", hidden: true });
+  const instead = h("div", { class: "instead" }, h("p", { class: "loading" }, "Reading trials …"));
+  canvas.hidden = true;
   const slug = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
   let make, last, drawn = false, active = true;
-  const exports = h("div", { class: "exports" },
+  const exports = h("div", { class: "exports", hidden: true },
     button("PNG", async () => save(`${slug}.png`, await png(canvas)), { "aria-label": `${title} as PNG` }),
     button("CSV", () => saveCsv(slug, last.rows), { "aria-label": `${title} as CSV` }),
     button("JSON", () => saveJson(slug, last.rows), { "aria-label": `${title} as JSON` }));
@@ -44,7 +45,8 @@ export function figure(title, { note, controls = [], height = 340, click, name =
     canvas.hidden = Boolean(last.empty);
     instead.hidden = !last.empty;
     exports.hidden = Boolean(last.empty);
-    if (last.empty) return fill(instead, last.empty);
+    fill(instead, last.empty);
+    if (last.empty) return;
     if (last.note) { said.textContent = last.note; said.hidden = false; }
     canvas.setAttribute("aria-label", last.say ?? title);
     const Plotly = await plotly();

@@ -55,11 +55,12 @@ def layers_of(workspace: Workspace, job: Job, trial: Trial) -> list[dict[str, An
     """Convolutions and linear layers in the order they run, after pruning.
 
     Raises:
-        InvalidInputError: the trial evaluates no candidate.
+        InvalidInputError: the trial evaluates no candidate, or one of another space.
     """
     if trial.candidate is None:
         raise InvalidInputError("number", trial.number, "a trial that evaluates a candidate")
     family = workspace.problem(spec_of(job)).family
+    family.space.row(trial.candidate)
     network = family.build(trial.candidate)
     family.prune(network, trial.candidate)
     return _layers(network.eval(), family, family.bits(trial.candidate))
@@ -76,24 +77,17 @@ def _layers(network: nn.Module, family: ModelFamily, bits: Any) -> list[dict[str
         owner = network.get_submodule(name.rpartition(".")[0]) if "." in name else network
         sparsity = getattr(owner, "sparsity", None)
         stage = next((s for i, s in enumerate(stages) if f"stages.{i}." in f"{name}."), None)
-        weights = module.weight.numel()
+        n_weights, n_out = module.weight.numel(), module.weight.shape[0]
         left = int((sparsity.mask(module.weight) if sparsity else module.weight != 0).sum())
-        n_out, per_output = out.numel(), weights // module.weight.shape[0]
-        convolves = isinstance(module, nn.Conv2d)
         found.append(
             {
                 "name": name,
                 "stage": stage,
-                "kind": "linear" if not convolves else _kind(module),
-                "n_in": module.in_channels if convolves else module.in_features,
-                "n_out": module.out_channels if convolves else module.out_features,
-                "kernel": module.kernel_size[0] if convolves else 1,
-                "stride": module.stride[0] if convolves else 1,
-                "height": out.shape[2] if out.dim() == 4 else 1,
-                "width": out.shape[3] if out.dim() == 4 else 1,
-                "params": weights + (module.out_channels if convolves else module.out_features),
-                "macs": round(n_out * per_output * left / weights),
-                "zeros": 1 - left / weights,
+                **_shape(module, out),
+                "n_out": n_out,
+                "params": n_weights + n_out,
+                "macs": round(out.numel() * left / n_out),
+                "zeros": 1 - left / n_weights,
                 "weight_bits": bits[stage][0] if stage else None,
                 "activation_bits": bits[stage][1] if stage else None,
             }
@@ -111,7 +105,16 @@ def _layers(network: nn.Module, family: ModelFamily, bits: Any) -> list[dict[str
     return found
 
 
-def _kind(module: nn.Conv2d) -> str:
-    if module.groups == module.in_channels and module.groups > 1:
-        return "depthwise"
-    return "pointwise" if module.kernel_size == (1, 1) else "convolution"
+def _shape(module: nn.Conv2d | nn.Linear, out: torch.Tensor) -> dict[str, Any]:
+    if isinstance(module, nn.Linear):
+        about = {"kind": "linear", "n_in": module.in_features, "kernel": 1, "stride": 1}
+        return {**about, "height": 1, "width": 1}
+    kind = "pointwise" if module.kernel_size == (1, 1) else "convolution"
+    return {
+        "kind": "depthwise" if module.groups == module.in_channels > 1 else kind,
+        "n_in": module.in_channels,
+        "kernel": module.kernel_size[0],
+        "stride": module.stride[0],
+        "height": out.shape[2],
+        "width": out.shape[3],
+    }

@@ -151,7 +151,7 @@ def _packed(body: bytes, kind: str, request: Request) -> Response:
 
 @cache
 def _map_styles() -> str:
-    """Id of the style sheet that Plotly adds for maps unless the page has it; maps are not drawn."""
+    """Id of the style sheet that Plotly adds for maps unless the page has it."""
     found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _plotly())
     return found[1].decode() if found else "plotly-maps"
 

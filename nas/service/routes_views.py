@@ -1,4 +1,4 @@
-"""What the dashboard draws: trials as columns and pages of a table, thinned where there are many."""
+"""What the dashboard draws: trials as columns and as pages of a table, thinned where many."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from starlette.concurrency import run_in_threadpool
 
 from dashboard.series import hypervolumes
 from nas import jobs
-from nas.core import Fidelity, InvalidInputError, Job, JobQuery, NotFoundError, TrialState, reference_point
+from nas.core import (
+    Fidelity,
+    InvalidInputError,
+    Job,
+    JobQuery,
+    NotFoundError,
+    TrialState,
+    reference_point,
+)
 from nas.core.trial import DIFFERENTIABLE
 from nas.core.wire import job_to_json
 from nas.front import Model
@@ -27,6 +35,7 @@ from nas.service.context import Service
 from nas.service.inspection import analysis_of, layers_of
 from nas.service.schemas import AnalysisBody, LayerBody, NamedBody, SubmitBody, TableBody, answers
 from nas.service.security import AnyUser, TheService, User
+from nas.service.thinning import evenly, spread, thinned
 from nas.spec import JobSpec
 
 router = APIRouter(prefix="/v1", tags=["views"])
@@ -54,7 +63,7 @@ def points(
     entered, left = found.history(goals)
     whole = found.completed & (found.effort == 1.0) & (found.fidelity >= 0)
     there = np.flatnonzero(whole & np.isfinite(across) & np.isfinite(up))
-    kept = there[~_thinned(across[there], up[there], entered[there], limit)]
+    kept = there[~thinned(across[there], up[there], entered[there], limit)]
     _, violations = found.losses(goals, kept)
     return {
         "sequence": found.sequence,
@@ -84,7 +93,7 @@ def decisions(
     goals, found = JobSpec.parse(job.spec).goals, service.outcomes(job.job_id)
     at = found.scored(found.searched) if found.searched else np.empty(0, dtype=np.int64)
     entered, left = found.history(goals)
-    kept = _spread(at, entered, limit)
+    kept = spread(at, entered, limit)
     names = sorted(found.options, key=_stage)
     ordered = {name: _ordered(found.options[name]) for name in names}
     return {
@@ -169,7 +178,7 @@ def summary(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     on = entered & (at_end == len(found)) & (found.fidelity == trusted.rank)
     trace = found.trace(spec.goals)
     body |= {"n_front": int(on.sum()), "fidelity": trusted.value}
-    body["hypervolume"] = trace[_evenly(len(trace), N_SPARK)].tolist()
+    body["hypervolume"] = trace[evenly(len(trace), N_SPARK)].tolist()
     return body
 
 
@@ -190,9 +199,7 @@ def compare(
             raise InvalidInputError("job", spec.name, f"jobs with the objectives {names}")
     found = [service.outcomes(j.job_id) for j in compared]
     at = [o.scored(o.searched) if o.searched else np.empty(0, dtype=np.int64) for o in found]
-    pairs = [
-        o.losses(spec.goals, rows) for o, spec, rows in zip(found, specs, at, strict=True)
-    ]
+    pairs = [o.losses(spec.goals, rows) for o, spec, rows in zip(found, specs, at, strict=True)]
     pooled = np.concatenate([losses for losses, _ in pairs])
     pooled = pooled[np.isfinite(pooled).all(axis=1)]
     box = (reference_point(pooled), pooled.min(axis=0)) if len(pooled) else (None, None)
@@ -330,7 +337,7 @@ def _trial(service: Service, job: Job, number: int) -> Any:
 def _compared(
     job: Job, spec: JobSpec, found: Outcomes, at: NDArray[np.int64], trace: NDArray[np.float64]
 ) -> dict[str, Any]:
-    shown = _evenly(len(at), 1000)
+    shown = evenly(len(at), 1000)
     entered, left = found.history(spec.goals)
     on = np.flatnonzero(entered & (left == len(found)))
     trusted = max((found.fidelity[i] for i in on), default=-1)
@@ -349,41 +356,6 @@ def _compared(
     }
 
 
-def _thinned(
-    x: NDArray[np.float64], y: NDArray[np.float64], keep: NDArray[np.bool_], limit: int
-) -> NDArray[np.bool_]:
-    """`(n,)` which points to leave out so that about `limit` stay, evenly over the plane.
-
-    Of the points of one cell of a grid the first stays; the grid is as fine as the limit allows.
-    """
-    if len(x) <= limit:
-        return np.zeros(len(x), dtype=np.bool_)
-    room = max(limit - int(keep.sum()), 1)
-    cells = 2 ** np.arange(9, 1, -1)
-    for n in cells:
-        places = [np.digitize(v, np.linspace(*np.percentile(v, [0.5, 99.5]), n)) for v in (x, y)]
-        first = np.unique(places[0] * (n + 1) + places[1], return_index=True)[1]
-        if len(first) <= room:
-            break
-    stays = keep.copy()
-    stays[first[_evenly(len(first), room)]] = True
-    return ~stays
-
-
-def _spread(at: NDArray[np.int64], first: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
-    """Of positions `at`, those marked in `first` and others evenly, `limit` in all, in order."""
-    marked, others = at[first[at]], at[~first[at]]
-    marked = marked[_evenly(len(marked), limit)]
-    kept = others[_evenly(len(others), limit - len(marked))]
-    return np.sort(np.concatenate([marked, kept]))
-
-
-def _evenly(n: int, most: int) -> NDArray[np.int64]:
-    if n == 0 or most <= 0:
-        return np.empty(0, dtype=np.int64)
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
-
-
 def _ordered(options: Any) -> list[int]:
     """Positions of `options`, rising where they are numbers."""
     numbers = all(isinstance(o, (int, float)) for o in options)
@@ -394,7 +366,7 @@ def _placed(codes: NDArray[np.int64], ordered: list[int]) -> list[int]:
     places = np.empty(len(ordered) + 1, dtype=np.int64)
     places[ordered] = np.arange(len(ordered))
     places[-1] = -1
-    return places[codes].tolist()  # type: ignore[no-any-return]
+    return places[codes].tolist()
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

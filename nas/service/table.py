@@ -61,9 +61,7 @@ def newest(store: TrialStore, descending: bool, offset: int, limit: int) -> dict
     after = total - offset if descending else offset - 1
     if descending and offset >= total:
         return {"total": total, "items": []}
-    query = TrialQuery(
-        after=None if after < 0 else after, newest_first=descending, limit=limit
-    )
+    query = TrialQuery(after=None if after < 0 else after, newest_first=descending, limit=limit)
     return {"total": total, "items": [row_of(trial) for trial in store.page(query)]}
 
 

@@ -207,7 +207,9 @@ def test_one_trial_and_parts_of_the_log_are_read(store: JobStore) -> None:
 
 def test_finished_events_come_without_what_is_large(store: JobStore) -> None:
     log = store.trial_store(store.create_job("j", {}).job_id)
-    numbers = [log.create(Evaluate(Candidate({"w": i}, str(i)), Fidelity.TRAINED)) for i in range(4)]
+    numbers = [
+        log.create(Evaluate(Candidate({"w": i}, str(i)), Fidelity.TRAINED)) for i in range(4)
+    ]
     for trial in numbers[:2]:
         log.finish(trial.completed({"a": 1.0}, {"a": {"kind": "measured"}}, {"onnx": "f"}, 2.0))
     log.finish(numbers[3].failed("why"))

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { button, empty, fill, h, labelled, select } from "../dom.js";
-import { label, number, objective } from "../format.js";
+import { capital, label, number, objective } from "../format.js";
 import { state, table } from "../parts.js";
 import { figure } from "../plot.js";
 import { here, link, note } from "../router.js";
@@ -42,13 +42,13 @@ export async function show(main, { query, onleave, current }) {
   const [x, y] = [metrics[1] ?? metrics[0], metrics[0]];
   const drawVolume = () => volume.draw(() => ({
     data: told.jobs.map((j, i) => ({ x: over === "time" ? j.seconds.map((s) => s / 60) : j.n, y: j.hypervolume, name: j.job.name, mode: "lines", line: { color: ink(i), width: 2, shape: "hv", dash: DASHES[i % 4] } })),
-    layout: { xaxis: { title: over === "time" ? "minutes since submission" : "search trials", rangemode: "tozero" }, yaxis: { title: "share of the box", rangemode: "tozero" }, showlegend: true },
+    layout: { xaxis: { title: over === "time" ? "Minutes since submission" : "Search trials", rangemode: "tozero" }, yaxis: { title: "Share of the box", rangemode: "tozero" }, showlegend: true },
     rows: told.jobs.flatMap((j) => j.n.map((n, i) => ({ job: j.job.job_id, name: j.job.name, trials: n, seconds: j.seconds[i], hypervolume: j.hypervolume[i] }))),
     say: told.jobs.map((j) => `${j.job.name} ${number(j.hypervolume.at(-1) ?? 0)}`).join(", "),
   }));
   const drawFronts = () => fronts.draw(() => ({
     data: told.jobs.map((j, i) => ({ x: j.front[x] ?? [], y: j.front[y] ?? [], customdata: j.numbers, meta: i, name: `${j.job.name} (${j.front_fidelity ?? "none"})`, mode: "markers", marker: { color: ink(i), size: 9, symbol: i } })),
-    layout: { xaxis: { title: label(x) }, yaxis: { title: label(y) }, showlegend: true, hovermode: "closest" },
+    layout: { xaxis: { title: capital(label(x)) }, yaxis: { title: capital(label(y)) }, showlegend: true, hovermode: "closest" },
     rows: told.jobs.flatMap((j) => j.numbers.map((trial, i) => ({ job: j.job.job_id, trial, ...Object.fromEntries(metrics.map((m) => [m, j.front[m][i]])) }))),
     say: told.jobs.map((j) => `${j.job.name}: ${j.numbers.length} on the front`).join(", "),
   }));

@@ -38,7 +38,7 @@ export async function show(body, { job, goals, onleave, current }) {
       if (!top.length) continue;
       drawn.push(add(figure(`What decides ${label(metric)}`, { note: "Mean absolute SHAP values of boosted trees, as shares.", height: 90 + 24 * top.length, name: `${job.name} importance ${metric}` }), () => ({
         data: [{ type: "bar", orientation: "h", x: top.map(([, v]) => v), y: top.map(([k]) => k), marker: { color: color("search") }, hovertemplate: "%{y} %{x:.1%}<extra></extra>" }],
-        layout: { xaxis: { title: "share of the explanation", tickformat: ".0%" }, margin: { l: 8, r: 16, t: 4, b: 44 }, bargap: 0.3 },
+        layout: { xaxis: { title: "Share of the explanation", tickformat: ".0%" }, margin: { l: 8, r: 16, t: 4, b: 44 }, bargap: 0.3 },
         rows: Object.entries(shares).map(([decision, value]) => ({ decision, share: value })),
         say: `${top.at(-1)[0]} decides most: ${share(top.at(-1)[1])}`,
       })));
@@ -50,7 +50,7 @@ export async function show(body, { job, goals, onleave, current }) {
           { x: [low, high], y: [low, high], mode: "lines", line: { color: color("limit"), dash: "dash", width: 1.5 }, hoverinfo: "skip", showlegend: false },
           { x: measured, y: predicted, customdata: numbers, mode: "markers", marker: { color: color("search"), size: 6, opacity: 0.65 }, hovertemplate: "trial %{customdata}<br>measured %{x:.4~g}<br>predicted %{y:.4~g}<extra></extra>", showlegend: false },
         ],
-        layout: { xaxis: { title: `measured ${label(metric)}` }, yaxis: { title: `predicted ${label(metric)}` }, hovermode: "closest" },
+        layout: { xaxis: { title: `Measured ${label(metric)}` }, yaxis: { title: `Predicted ${label(metric)}` }, hovermode: "closest" },
         rows: numbers.map((n, i) => ({ trial: n, measured: measured[i], predicted: predicted[i] })),
         say: `${numbers.length} trials, Kendall's tau ${tau}`,
       })));

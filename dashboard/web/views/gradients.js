@@ -2,7 +2,7 @@
 
 import { get, job as at } from "../api.js";
 import { empty, fill, h } from "../dom.js";
-import { label, number, option, share } from "../format.js";
+import { capital, label, number, option, share } from "../format.js";
 import { facts } from "../parts.js";
 import { figure } from "../plot.js";
 import { color } from "../theme.js";
@@ -39,7 +39,7 @@ export async function show(body, { job, goals, onleave, current }) {
     await Promise.all([
       ...curves.map(([title, lines, axis], i) => figures[i].draw(() => ({
         data: Object.entries(lines).map(([name, of], k) => ({ x: epochs, y: history.map(of), name, mode: epochs.length < 2 ? "markers" : "lines+markers", line: { color: color(inks[k]), width: 2 }, marker: { size: 4, color: color(inks[k]) }, connectgaps: true })),
-        layout: { xaxis: { title: "epoch" }, yaxis: { title: axis }, showlegend: Object.keys(lines).length > 1, hovermode: "x unified" },
+        layout: { xaxis: { title: "Epoch" }, yaxis: { title: capital(axis) }, showlegend: Object.keys(lines).length > 1, hovermode: "x unified" },
         rows: history.map((r) => ({ epoch: r.epoch, ...Object.fromEntries(Object.entries(lines).map(([name, of]) => [name, of(r)])) })),
         say: `${title} over ${epochs.length} epochs`,
       }))),
@@ -57,7 +57,7 @@ function distribution({ probabilities, options }) {
   return {
     data: [{
       type: "heatmap", z, y: names, text: said, texttemplate: "%{text}", xgap: 2, ygap: 2, zmin: 0, zmax: 1, colorscale: [[0, color("heat-low")], [1, color("search")]], showscale: true,
-      colorbar: { title: { text: "probability", side: "right" }, thickness: 10, outlinewidth: 0, tickformat: ".0%" }, hovertemplate: "%{y} = %{text}<br>%{z:.1%}<extra></extra>",
+      colorbar: { title: { text: "Probability", side: "right" }, thickness: 10, outlinewidth: 0, tickformat: ".0%" }, hovertemplate: "%{y} = %{text}<br>%{z:.1%}<extra></extra>",
     }],
     layout: { xaxis: { visible: false }, yaxis: { showgrid: false }, margin: { l: 8, r: 8, t: 4, b: 8 } },
     rows: names.toReversed().flatMap((n) => probabilities[n].map((p, k) => ({ decision: n, option: options[n]?.[k], probability: p }))),

@@ -148,8 +148,8 @@ class SqlTrialStore(TrialStore):
         """The finished events past `after`, without provenance and artifacts."""
         with transaction(self._engine, reads=True) as connection:
             query = FINISHED.limit(limit)
-            rows = connection.execute(query, {"job": self._job_id, "after": after}).all()
-        return [Event(row.sequence, EventKind.FINISHED, _lean_trial(row), row.at) for row in rows]
+            found = connection.execute(query, {"job": self._job_id, "after": after})
+            return [Event(e.sequence, EventKind.FINISHED, _lean_trial(e), e.at) for e in found]
 
     def last_sequence(self) -> int:
         """Sequence number of the newest event; 0 before the first."""
@@ -241,7 +241,7 @@ def _trial(row: Row[Any]) -> Trial:
     )
 
 
-def _lean_trial(row: Row[Any]) -> Trial:
+def _lean_trial(row: Any) -> Trial:
     return Trial(
         number=row.number,
         task=task_from_json(row.task),
