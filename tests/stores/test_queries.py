@@ -203,6 +203,10 @@ def test_one_trial_and_parts_of_the_log_are_read(store: JobStore) -> None:
     assert log.last_sequence() == len(log.events()) == 10
     assert list(log.events(after=3, limit=2)) == list(log.events())[3:5]
     assert list(log.events(limit=100)) == list(log.events())
+    assert [log.trial(n) for n in range(6)] == list(log.trials())
+    for number in (-1, 6):
+        with pytest.raises(NotFoundError, match="trial"):
+            log.trial(number)
 
 
 def test_finished_events_come_without_what_is_large(store: JobStore) -> None:
@@ -218,7 +222,3 @@ def test_finished_events_come_without_what_is_large(store: JobStore) -> None:
     assert list(log.finished()) == lean
     assert list(log.finished(after=lean[0].sequence, limit=1)) == lean[1:2]
     assert list(log.finished(after=log.last_sequence())) == []
-    assert [log.trial(n) for n in range(6)] == list(log.trials())
-    for number in (-1, 6):
-        with pytest.raises(NotFoundError, match="trial"):
-            log.trial(number)
