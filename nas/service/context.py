@@ -24,6 +24,7 @@ from nas.core import (
     Trial,
     TrialStore,
 )
+from nas.service.columns import ColumnCache, Outcomes
 from nas.service.errors import ForbiddenError, QuotaError
 from nas.service.settings import ServiceSettings
 from nas.spec import JobSpec
@@ -43,6 +44,7 @@ class Service:
     settings: ServiceSettings
     workspace: jobs.Workspace
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    columns: ColumnCache = field(default_factory=ColumnCache)
     _sequences: dict[str, tuple[float, int]] = field(default_factory=dict)
     _finished: dict[str, tuple[int, list[Trial], list[float]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -135,6 +137,10 @@ class Service:
         with self._lock:
             self._sequences[job_id] = (now, sequence)
         return sequence
+
+    def outcomes(self, job_id: str) -> Outcomes:
+        """Columns over a job's finished trials."""
+        return self.columns.of(job_id, self.store.trial_store(job_id))
 
     def finished(self, job_id: str) -> tuple[Sequence[Trial], Sequence[float]]:
         """Trials in finish order and when each finished; only news is read from the store."""

@@ -81,6 +81,15 @@ class MemoryTrialStore(TrialStore):
         with self._lock:
             return copy.deepcopy(list(islice(self._log.events, max(after, 0), None))[:limit])
 
+    def finished(self, after: int = 0, limit: int | None = None) -> Sequence[Event]:
+        """The finished events past `after`, without provenance and artifacts."""
+        with self._lock:
+            news = islice(self._log.events, max(after, 0), None)
+            done = islice((e for e in news if e.kind is EventKind.FINISHED), limit)
+            return copy.deepcopy(
+                [replace(e, trial=replace(e.trial, provenance={}, artifacts={})) for e in done]
+            )
+
     def last_sequence(self) -> int:
         """Sequence number of the newest event; 0 before the first."""
         with self._lock:
