@@ -19,6 +19,7 @@ from nas.core.errors import (
     UnknownNameError,
     WorkerLostError,
 )
+from nas.core.finished import Finished
 from nas.core.goals import Constraint, Direction, Goals, Objective, Relation
 from nas.core.interfaces import (
     CostTable,
@@ -42,6 +43,7 @@ from nas.core.pareto import (
     Front,
     Standing,
     front_of,
+    front_rows,
     hypervolume,
     non_dominated,
     reference_point,
@@ -80,6 +82,7 @@ __all__ = [
     "EventKind",
     "Executor",
     "Fidelity",
+    "Finished",
     "Front",
     "Genotypes",
     "Goals",
@@ -120,6 +123,7 @@ __all__ = [
     "WorkerLostError",
     "descend",
     "front_of",
+    "front_rows",
     "hypervolume",
     "non_dominated",
     "reference_point",

@@ -126,8 +126,17 @@ def front_of(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = 
     members = [t for t in scored if t.fidelity is fidelity]
     if not members:
         return Front((), fidelity, 0)
-    columns = columns_of([t.metrics for t in members], goals.metrics)
-    losses = goals.losses(columns)
-    mask = non_dominated(losses, goals.violations(columns, len(members)))
-    order = [i for i in np.argsort(losses[:, 0], kind="stable") if mask[i]]
+    order = front_rows(columns_of([t.metrics for t in members], goals.metrics), goals)
     return Front(tuple(members[i] for i in order), fidelity, len(members))
+
+
+def front_rows(columns: Mapping[str, NDArray[np.float64]], goals: Goals) -> NDArray[np.int64]:
+    """Positions of the front among `n` rows, best first by the first objective.
+
+    Args:
+        columns: `(n,)` by metric, every one of `goals.metrics`; nan where a row lacks it.
+        goals: what is traded off and kept.
+    """
+    losses = goals.losses(columns)
+    members = np.flatnonzero(non_dominated(losses, goals.violations(columns, len(losses))))
+    return members[np.argsort(losses[members, 0], kind="stable")]

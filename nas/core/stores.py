@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.core.account import Role, Token
+from nas.core.finished import Finished
 from nas.core.job import ALL_JOBS, Job, JobQuery, JobState, Lease
 from nas.core.trial import Event, Task, Trial, TrialQuery, TrialState
 
@@ -39,6 +40,10 @@ class TrialStore(ABC):
     @abstractmethod
     def events(self, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """The log past sequence number `after`, in order, at most `limit` of it."""
+
+    @abstractmethod
+    def finished(self, metrics: Sequence[str], after: int = 0) -> Finished:
+        """Columns over the trials that finished past sequence number `after`, metrics as named."""
 
     @abstractmethod
     def last_sequence(self) -> int:

@@ -15,16 +15,17 @@ from fastapi import Request
 from nas import jobs
 from nas.core import (
     AccountStore,
+    Finished,
     InvalidInputError,
     Job,
     JobQuery,
     JobState,
     JobStore,
     NotFoundError,
-    Trial,
     TrialStore,
 )
 from nas.service.errors import ForbiddenError, QuotaError
+from nas.service.finished import FinishedCache
 from nas.service.settings import ServiceSettings
 from nas.spec import JobSpec
 from workers.datasets import NAMED, UPLOAD
@@ -44,7 +45,7 @@ class Service:
     workspace: jobs.Workspace
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     _sequences: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _finished: dict[str, tuple[int, list[Trial], list[float]]] = field(default_factory=dict)
+    _finished: FinishedCache = field(default_factory=FinishedCache)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -136,20 +137,9 @@ class Service:
             self._sequences[job_id] = (now, sequence)
         return sequence
 
-    def finished(self, job_id: str) -> tuple[Sequence[Trial], Sequence[float]]:
-        """Trials in finish order and when each finished; only news is read from the store."""
-        with self._lock:
-            sequence, trials, times = self._finished.get(job_id, (0, [], []))
-        events = self.store.trial_store(job_id).events(sequence)
-        news = [e for e in events if e.kind == "finished"]
-        if events:
-            trials = [*trials, *(e.trial for e in news)]
-            times = [*times, *(e.at for e in news)]
-            with self._lock:
-                if len(self._finished) > 64:
-                    self._finished.pop(next(iter(self._finished)))
-                self._finished[job_id] = (events[-1].sequence, trials, times)
-        return trials, times
+    def finished(self, job_id: str, metrics: Sequence[str]) -> Finished:
+        """Columns over a job's finished trials, of their metrics those named."""
+        return self._finished.of(job_id, self.store.trial_store(job_id), metrics)
 
 
 def service_of(request: Request) -> Service:

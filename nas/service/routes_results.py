@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,8 +12,18 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from dashboard.series import at_fidelity, best_so_far, hypervolume_trace
-from nas.core import Fidelity, InvalidInputError, JobState, TrialQuery, TrialState, front_of
+from dashboard.series import best_values, hypervolumes, share_of_last
+from nas.core import (
+    Fidelity,
+    InvalidInputError,
+    JobState,
+    Trial,
+    TrialQuery,
+    TrialState,
+    TrialStore,
+    front_rows,
+)
+from nas.core.trial import MOST_NUMBERS
 from nas.core.wire import event_to_json, job_to_json, trial_to_json
 from nas.reporting import write_report
 from nas.service.context import Service
@@ -62,8 +72,10 @@ def front(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """The Pareto front at the most trusted fidelity there is."""
     job = service.job(user, job_id)
     goals = JobSpec.parse(job.spec).goals
-    done, _ = service.finished(job.job_id)
-    members = front_of(done, goals).trials
+    done = service.finished(job.job_id, goals.metrics)
+    scored = next((at for f in reversed(Fidelity) if len(at := done.scored(f))), done.number[:0])
+    numbers = done.number[scored[front_rows(done.columns(scored), goals)]]
+    members = _trials(service.store.trial_store(job.job_id), numbers.tolist())
     return {
         "job_id": job.job_id,
         "objectives": [str(o) for o in goals.objectives],
@@ -77,19 +89,20 @@ def progress(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """Hypervolume and best values of the search's own trials, over their number and time."""
     job = service.job(user, job_id)
     goals = JobSpec.parse(job.spec).goals
-    done, times = service.finished(job.job_id)
-    of = {trial.number: at for trial, at in zip(done, times, strict=True)}
-    by_fidelity = {f: at_fidelity(done, f) for f in (Fidelity.INHERITED, Fidelity.TRAINED)}
+    done = service.finished(job.job_id, goals.metrics)
+    by_fidelity = {f: done.scored(f) for f in (Fidelity.INHERITED, Fidelity.TRAINED)}
     fidelity, kept = max(by_fidelity.items(), key=lambda item: len(item[1]))
-    if not kept:
-        return {"n_finished": [], "at": [], "hypervolume": [], "best": {}, "fidelity": None}
-    trace, best = hypervolume_trace(kept, goals), best_so_far(kept, goals)
     n = len(kept)
+    if not n:
+        return {"n_finished": [], "at": [], "hypervolume": [], "best": {}, "fidelity": None}
+    columns = done.columns(kept)
+    losses, violations = goals.losses(columns), goals.violations(columns, n)
+    best = best_values(losses, violations, goals)
     chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).round().astype(int))
     return {
         "n_finished": (chosen + 1).tolist(),
-        "at": [of[kept[i].number] for i in chosen],
-        "hypervolume": trace[chosen].tolist(),
+        "at": done.at[kept[chosen]].tolist(),
+        "hypervolume": share_of_last(hypervolumes(losses, violations))[chosen].tolist(),
         "best": {
             name: [None if np.isnan(v) else float(v) for v in values[chosen]]
             for name, values in best.items()
@@ -127,6 +140,14 @@ def report(job_id: str, user: AnyUser, service: TheService) -> HTMLResponse:
     job = service.job(user, job_id)
     path = service.workspace.folder(job) / "report.html"
     return HTMLResponse(write_report(service.workspace, job, path).read_text())
+
+
+def _trials(store: TrialStore, numbers: Sequence[int]) -> list[Trial]:
+    """The trials of these numbers, in this order."""
+    parts = range(0, len(numbers), MOST_NUMBERS)
+    pages = (store.page(TrialQuery(numbers=numbers[i : i + MOST_NUMBERS])) for i in parts)
+    found = {trial.number: trial for page in pages for trial in page}
+    return [found[number] for number in numbers]
 
 
 async def _stream(

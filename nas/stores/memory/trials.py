@@ -13,6 +13,7 @@ from nas.core import (
     ConflictError,
     Event,
     EventKind,
+    Finished,
     NotFoundError,
     Task,
     Trial,
@@ -20,6 +21,7 @@ from nas.core import (
     TrialState,
     TrialStore,
 )
+from nas.core.finished import NO_FIDELITY
 from nas.stores._checks import CANCELLED, require_finished
 
 
@@ -81,6 +83,20 @@ class MemoryTrialStore(TrialStore):
         with self._lock:
             return copy.deepcopy(list(islice(self._log.events, max(after, 0), None))[:limit])
 
+    def finished(self, metrics: Sequence[str], after: int = 0) -> Finished:
+        """Columns over the trials that finished past sequence number `after`."""
+        with self._lock:
+            events = self._log.events[max(after, 0) :]
+        rows = (
+            (
+                *(event.sequence, event.at, trial.number, trial.state is TrialState.COMPLETED),
+                *(trial.fidelity.rank if trial.fidelity else NO_FIDELITY, trial.effort),
+                trial.metrics,
+            )
+            for event, trial in ((e, e.trial) for e in events if e.kind is EventKind.FINISHED)
+        )
+        return Finished.of(rows, metrics)
+
     def last_sequence(self) -> int:
         """Sequence number of the newest event; 0 before the first."""
         with self._lock:
@@ -123,7 +139,8 @@ def _fits(trial: Trial, query: TrialQuery) -> bool:
             return False
     key = trial.candidate.key if trial.candidate else None
     return (
-        (not query.states or trial.state in query.states)
+        (query.numbers is None or trial.number in query.numbers)
+        and (not query.states or trial.state in query.states)
         and (not query.fidelities or trial.fidelity in query.fidelities)
         and query.candidate_key in (None, key)
     )

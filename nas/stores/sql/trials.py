@@ -14,6 +14,8 @@ from nas.core import (
     Evaluate,
     Event,
     EventKind,
+    Fidelity,
+    Finished,
     Lease,
     NotFoundError,
     Task,
@@ -22,6 +24,7 @@ from nas.core import (
     TrialState,
     TrialStore,
 )
+from nas.core.finished import NO_FIDELITY
 from nas.core.trial import task_from_json, task_to_json
 from nas.stores._checks import CANCELLED, require_finished
 from nas.stores._transitions import require_held
@@ -58,6 +61,26 @@ EVENTS = (
     .where(Events.c.job_id == bindparam("job"), Events.c.sequence > bindparam("after"))
     .order_by(Events.c.sequence)
 )
+FINISHED = (
+    select(
+        Events.c.sequence,
+        Events.c.at,
+        Trials.c.number,
+        Trials.c.state == TrialState.COMPLETED.value,
+        Trials.c.fidelity,
+        func.coalesce(Trials.c.task["effort"].as_float(), 1.0),
+        Trials.c.metrics,
+    )
+    .join(Trials, (Trials.c.job_id == Events.c.job_id) & (Trials.c.number == Events.c.trial_number))
+    .where(
+        Events.c.job_id == bindparam("job"),
+        Events.c.sequence > bindparam("after"),
+        Events.c.kind == EventKind.FINISHED.value,
+    )
+    .order_by(Events.c.sequence)
+    .execution_options(yield_per=10_000)
+)
+RANKS: dict[str | None, int] = {f.value: f.rank for f in Fidelity} | {None: NO_FIDELITY}
 TRIALS = select(*Trials.c).where(Trials.c.job_id == bindparam("job"))
 TRIAL = TRIALS.where(Trials.c.number == bindparam("trial"))
 COUNTS = (
@@ -131,6 +154,16 @@ class SqlTrialStore(TrialStore):
             rows = connection.execute(query, {"job": self._job_id, "after": after}).all()
         return [_event(row) for row in rows]
 
+    def finished(self, metrics: Sequence[str], after: int = 0) -> Finished:
+        """Columns over the trials that finished past sequence number `after`."""
+        with transaction(self._engine, reads=True) as connection:
+            found = connection.execute(FINISHED, {"job": self._job_id, "after": after})
+            rows = (
+                (sequence, at, number, done, RANKS[fidelity], effort, values)
+                for sequence, at, number, done, fidelity, effort, values in found
+            )
+            return Finished.of(rows, metrics)
+
     def last_sequence(self) -> int:
         """Sequence number of the newest event; 0 before the first."""
         with transaction(self._engine, reads=True) as connection:
@@ -159,6 +192,8 @@ class SqlTrialStore(TrialStore):
             wanted = wanted.where(Trials.c.fidelity.in_([f.value for f in query.fidelities]))
         if query.candidate_key is not None:
             wanted = wanted.where(Trials.c.candidate_key == query.candidate_key)
+        if query.numbers is not None:
+            wanted = wanted.where(number.in_(query.numbers))
         if query.after is not None:
             beyond = number < query.after if query.newest_first else number > query.after
             wanted = wanted.where(beyond)
