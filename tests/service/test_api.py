@@ -257,3 +257,9 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> object:
     home = tmp_path_factory.mktemp("service")
     with Server(ServiceSettings(home, port=0, supervise=False)) as running:
         yield running.url
+
+
+def test_answers_do_not_wait_for_acknowledgements(server: Server) -> None:
+    with httpx.Client(base_url=server.url) as http:
+        times = [http.get("/v1/jobs").elapsed.total_seconds() for _ in range(40)]
+    assert min(times[20:]) < 0.03  # Nagle's algorithm and delayed ones together take 40 ms
