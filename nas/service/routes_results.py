@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +13,17 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from dashboard.series import best_values
-from nas.core import Fidelity, InvalidInputError, JobState, TrialQuery, TrialState, front_of
+from nas.core import (
+    Fidelity,
+    InvalidInputError,
+    JobState,
+    Trial,
+    TrialQuery,
+    TrialState,
+    TrialStore,
+    front_rows,
+)
+from nas.core.trial import MOST_NUMBERS
 from nas.core.wire import event_to_json, job_to_json, trial_to_json
 from nas.reporting import write_report
 from nas.service.context import Service
@@ -67,8 +77,12 @@ def front(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """The Pareto front at the most trusted fidelity there is."""
     job = service.job(user, job_id)
     goals = JobSpec.parse(job.spec).goals
-    done, _ = service.finished(job.job_id)
-    members = front_of(done, goals).trials
+    found = service.outcomes(job.job_id)
+    scored = next((at for f in reversed(Fidelity) if len(at := found.scored(f))), found.number[:0])
+    members = _trials(
+        service.store.trial_store(job.job_id),
+        found.number[scored[front_rows(*found.losses(goals, scored))]].tolist(),
+    )
     return {
         "job_id": job.job_id,
         "objectives": [str(o) for o in goals.objectives],
@@ -131,6 +145,14 @@ def report(job_id: str, user: AnyUser, service: TheService) -> HTMLResponse:
     path = service.workspace.folder(job) / "report.html"
     html = write_report(service.workspace, job, path).read_text()
     return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+def _trials(store: TrialStore, numbers: Sequence[int]) -> list[Trial]:
+    """The trials of these numbers, in this order."""
+    parts = range(0, len(numbers), MOST_NUMBERS)
+    pages = (store.page(TrialQuery(numbers=numbers[i : i + MOST_NUMBERS])) for i in parts)
+    found = {trial.number: trial for page in pages for trial in page}
+    return [found[number] for number in numbers]
 
 
 async def _stream(

@@ -222,3 +222,13 @@ def test_finished_events_come_without_what_is_large(store: JobStore) -> None:
     assert list(log.finished()) == lean
     assert list(log.finished(after=lean[0].sequence, limit=1)) == lean[1:2]
     assert list(log.finished(after=log.last_sequence())) == []
+
+
+def test_trials_are_found_by_their_numbers(store: JobStore) -> None:
+    log = store.trial_store(store.create_job("x", {}).job_id)
+    for _ in range(5):
+        log.create(TrainShared("supernet", 1))
+    assert [t.number for t in log.page(TrialQuery(numbers=(4, 1, 9)))] == [1, 4]
+    assert log.page(TrialQuery(numbers=())) == []
+    with pytest.raises(InvalidInputError, match="numbers"):
+        TrialQuery(numbers=range(20_000))

@@ -132,7 +132,8 @@ def _fits(trial: Trial, query: TrialQuery) -> bool:
             return False
     key = trial.candidate.key if trial.candidate else None
     return (
-        (not query.states or trial.state in query.states)
+        (query.numbers is None or trial.number in query.numbers)
+        and (not query.states or trial.state in query.states)
         and (not query.fidelities or trial.fidelity in query.fidelities)
         and query.candidate_key in (None, key)
     )

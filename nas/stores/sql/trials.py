@@ -179,6 +179,8 @@ class SqlTrialStore(TrialStore):
             wanted = wanted.where(Trials.c.fidelity.in_([f.value for f in query.fidelities]))
         if query.candidate_key is not None:
             wanted = wanted.where(Trials.c.candidate_key == query.candidate_key)
+        if query.numbers is not None:
+            wanted = wanted.where(number.in_(query.numbers))
         if query.after is not None:
             beyond = number < query.after if query.newest_first else number > query.after
             wanted = wanted.where(beyond)
