@@ -21,8 +21,9 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Of one module: as long as Playwright runs, no other event loop can run in this thread."""
     if not Path(CHROMIUM).is_file():
         pytest.skip("no chromium: apt-get install chromium")
     with sync_playwright() as playwright:

@@ -4,13 +4,14 @@ import { get, job as at } from "../api.js";
 import { empty, fill, fresh, h, labelled, select } from "../dom.js";
 import { capital, label, number, objective } from "../format.js";
 import { metricColumns, table } from "../parts.js";
-import { figure } from "../plot.js";
+import { figure, plotly } from "../plot.js";
 import { here, link, note } from "../router.js";
 import { color } from "../theme.js";
 
 const RANK = ["proxy", "inherited", "trained", "deployed"];
 
 export async function show(body, { job, goals, onleave, current }) {
+  plotly().catch(() => {});
   const query = here().query, metrics = goals.objectives.map((o) => o.metric);
   let x = query.get("x") ?? metrics[1] ?? "weight_bytes", y = query.get("y") ?? metrics[0];
   let of = query.get("fidelity") ?? "", over = query.get("over") ?? "trials";
@@ -46,7 +47,7 @@ export async function show(body, { job, goals, onleave, current }) {
     slider.max = Math.max(points.n_finished, 1);
     if (until === Infinity) slider.value = slider.max;
     history.hidden = points.n_finished < 2;
-    await Promise.all([drawPareto(), drawProgress(), drawMembers()]);
+    await Promise.all([drawPareto().then(drawProgress), drawMembers()]);
   }
 
   function drawPareto() {
@@ -121,7 +122,7 @@ function paretoFigure(points, goals, { x, y, of, last }) {
     if (index.length) data.push(trace(f, index, { color: color(final ? "deployed" : "search"), size: final ? 9 : thin ? 4 : 7, opacity: final ? 0.95 : thin ? 0.5 : 0.65, symbol: final ? "diamond" : f === "inherited" ? "circle-open" : "circle" }));
   }
   const pair = goals.objectives.length === 2 && goals.objectives.every((o) => o.metric === x || o.metric === y);
-  if (on.length) data.push(trace("Pareto front", on, { color: color("front"), symbol: "circle-open", size: 13, line: { width: 2 } }, pair ? { mode: "lines+markers", line: { color: color("front"), width: 1.5, shape: stairs(goals, x, y) } } : {}));
+  if (on.length) data.push(trace("Pareto front", on, { color: color("front"), symbol: "circle-open", size: on.length > 40 ? 9 : 13, line: { width: on.length > 40 ? 1.5 : 2 } }, pair ? { mode: "lines+markers", line: { color: color("front"), width: 1.5, shape: stairs(goals, x, y) } } : {}));
   const shapes = [], annotations = [];
   for (const c of goals.constraints) {
     const line = { type: "line", line: { color: color("limit"), dash: "dash", width: 1.5 } };
