@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
 from nas.core import (
     ConflictError,
+    DeviceStore,
     Evaluator,
     Event,
     Executor,
@@ -22,7 +24,9 @@ from nas.core import (
     JobState,
     JobStore,
     Report,
+    UnknownNameError,
 )
+from nas.core.device import FILES, LOCAL
 from nas.driver import driving
 from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
@@ -31,6 +35,8 @@ from nas.problem import Problem
 from nas.reuse import Reuse, reuse
 from nas.spec import JobSpec
 from nas.stores import open_store
+from predictors.latency import estimate_latency
+from workers.remote import RemoteDevices
 
 ExecutorName = Literal["local", "ray"]
 DEFAULT_HOME = Path("nas_runs")
@@ -43,10 +49,12 @@ class Workspace:
     Attributes:
         home: artifacts of a job go to `home/<job id>/`.
         store: of jobs and trials.
+        store_url: opens the same store in another process; `memory` where none can.
     """
 
     home: Path
     store: JobStore
+    store_url: str = "memory"
 
     @classmethod
     def open(cls, home: str | Path = DEFAULT_HOME, store_url: str | None = None) -> Workspace:
@@ -58,7 +66,8 @@ class Workspace:
         folder = Path(home).absolute()
         if folder.exists() and not folder.is_dir():
             raise InvalidInputError("home", str(home), "a folder, or a new path")
-        return cls(folder, open_store(store_url or f"sqlite:///{folder / 'nas.db'}"))
+        url = store_url or f"sqlite:///{folder / 'nas.db'}"
+        return cls(folder, open_store(url), url)
 
     def folder(self, job: Job) -> Path:
         """Where a job's files are."""
@@ -77,6 +86,26 @@ class Workspace:
         """
         return Problem.load(spec, self.uploads)
 
+    def devices_of(self, job: Job, problem: Problem) -> RemoteDevices | None:
+        """Where the job's files are timed beside this machine; None where nowhere else."""
+        names = problem.spec.remote_devices
+        if not names:
+            return None
+        in_process = self.store_url == "memory"
+        opened = self.store.devices if in_process else partial(_devices_at, self.store_url)
+        return RemoteDevices(names, opened, self.home / FILES, job.job_id, estimate_latency)
+
+    def require_devices(self, spec: JobSpec) -> None:
+        """Refuse devices that never registered.
+
+        Raises:
+            UnknownNameError: one of them.
+        """
+        known = [device.name for device in self.store.devices().devices()]
+        for name in spec.remote_devices:
+            if name not in known:
+                raise UnknownNameError("devices", name, [LOCAL, *known])
+
     def delete(self, job: Job) -> None:
         """Delete a job that nobody drives: trials, events and files.
 
@@ -90,6 +119,12 @@ class Workspace:
         """The job's front as it stands now."""
         trials = self.store.trial_store(job.job_id).trials()
         return Front.of(job, spec_of(job).goals, trials, self.folder(job))
+
+
+@cache
+def _devices_at(store_url: str) -> DeviceStore:
+    """The devices of a store, opened once a process."""
+    return open_store(store_url).devices()
 
 
 def spec_of(job: Job) -> JobSpec:
@@ -111,14 +146,21 @@ def checked(
         InvalidInputError: anything that would go wrong later and can be known now.
     """
     problem = Problem.load(spec) if workspace is None else workspace.problem(spec)
+    if workspace is not None:
+        workspace.require_devices(spec)
     _require_ray(problem, executor)
     check_feasible(problem)
     return problem
 
 
 def submit(workspace: Workspace, problem: Problem) -> Job:
-    """Store a checked problem as a new job."""
+    """Store a checked problem as a new job.
+
+    Raises:
+        UnknownNameError: a device that never registered.
+    """
     spec = problem.spec
+    workspace.require_devices(spec)
     return workspace.store.create_job(spec.name, spec.to_json())
 
 
@@ -164,7 +206,8 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     heard = _Heard([] if listen is None else [listen])
     with driving(store, job.job_id, say) as driver, terminable():
-        evaluator = problem.evaluator(folder, workspace.home / "supernets")
+        devices = workspace.devices_of(job, problem)
+        evaluator = problem.evaluator(folder, workspace.home / "supernets", devices)
         trials = store.trial_store(job.job_id, driver.lease)
         with _executors(executor, evaluator, job, n_workers, address, heard) as new:
 

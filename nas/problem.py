@@ -44,6 +44,7 @@ from workers.differentiable.shared import DifferentiableEvaluator
 from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import LATENCY_METRICS, SupernetEvaluator
 from workers.inherited import METHOD as SUPERNET
+from workers.remote import DEVICE_METRICS, RemoteDevices
 from workers.supernet import training_digest
 from workers.supernet_settings import SupernetSettings
 
@@ -193,17 +194,22 @@ class Problem:
             seed=self.spec.seed,
         )
 
-    def evaluator(self, artifact_folder: Path, supernet_folder: Path) -> Evaluator:
+    def evaluator(
+        self, artifact_folder: Path, supernet_folder: Path, devices: RemoteDevices | None = None
+    ) -> Evaluator:
         """Scores candidates of this job.
 
         Args:
             artifact_folder: for the files of candidates.
             supernet_folder: for supernets, which jobs share.
+            devices: with agents, where files are timed, too.
         """
-        trained = CandidateEvaluator(self.family, self.dataset, artifact_folder, self.evaluation)
+        trained = CandidateEvaluator(
+            self.family, self.dataset, artifact_folder, self.evaluation, devices
+        )
         evaluator: Evaluator = trained
         if self.supernet_settings is not None:
-            timed = any(m in LATENCY_METRICS for m in self.spec.goals.metrics)
+            timed = any("@" in m or m in LATENCY_METRICS for m in self.spec.goals.metrics)
             evaluator = SupernetEvaluator(trained, supernet_folder, self.supernet_settings, timed)
         if self.differentiable_settings is not None:
             evaluator = DifferentiableEvaluator(
@@ -256,7 +262,8 @@ class Problem:
         )
 
     def _check_metrics(self) -> None:
-        known = (*MEASURED, *self.cost_names)
+        elsewhere = [f"{m}@{d}" for d in self.spec.remote_devices for m in DEVICE_METRICS]
+        known = (*MEASURED, *self.cost_names, *elsewhere)
         goals = self.spec.goals
         for field, metrics in (
             ("objectives", [o.metric for o in goals.objectives]),

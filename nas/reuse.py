@@ -137,4 +137,5 @@ def _usable(trial: Trial, version: str, metrics: Sequence[str]) -> bool:
         return False
     timed = trial.provenance.get("latency_ms", {}).get("conditions", {}).get("processor")
     here = timed is None or timed == processor_name()
-    return here and all(m in trial.metrics for m in metrics)
+    predicted = any(trial.provenance.get(m, {}).get("kind") == "predicted" for m in metrics)
+    return here and not predicted and all(m in trial.metrics for m in metrics)

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from nas.core import Goals, InvalidInputError, UnknownNameError
+from nas.core import Goals, InvalidInputError
+from nas.core.device import LOCAL, device_name
 
-DEVICES = ("cpu",)
-"""Devices whose latency can be measured: this machine's CPU through ONNX Runtime."""
+DEVICES = (LOCAL,)
+"""Devices that need no agent: this machine's CPU through ONNX Runtime."""
 
 N_PIECES = 10
 """Tasks into which the training of shared weights is cut."""
@@ -82,7 +83,7 @@ class JobSpec(_Part):
         data_limit: use at most this many images; None for all.
         objectives: text forms, for example `accuracy:max`.
         constraints: text forms, for example `weight_bytes<=20000`.
-        devices: where latency is measured.
+        devices: where latency is measured: `cpu`, and names of devices that have agents.
         supernet: fields of `workers.supernet_settings.SupernetSettings`, `{}` for the defaults:
             candidates are scored by shared weights; None trains each by itself.
         differentiable: fields of `workers.differentiable.settings.DifferentiableSettings`, `{}` for
@@ -125,13 +126,18 @@ class JobSpec(_Part):
         except ValidationError as error:
             first = error.errors()[0]
             raise refusal(first["loc"], first["type"], first["input"], first["msg"]) from None
-        for device in spec.devices:
-            if device not in DEVICES:
-                raise UnknownNameError("devices", device, DEVICES)
-        if not spec.devices:
-            raise InvalidInputError("devices", [], f"at least one of {', '.join(DEVICES)}")
+        for device in spec.remote_devices:
+            device_name(device)
+        if not spec.devices or len(set(spec.devices)) < len(spec.devices):
+            expected = f"{LOCAL}, or names of devices with agents, each once"
+            raise InvalidInputError("devices", list(spec.devices), expected)
         _ = spec.goals
         return spec
+
+    @property
+    def remote_devices(self) -> tuple[str, ...]:
+        """The devices that have agents; metrics name them after an `@`."""
+        return tuple(name for name in self.devices if name not in DEVICES)
 
     @property
     def goals(self) -> Goals:

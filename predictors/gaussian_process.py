@@ -123,7 +123,7 @@ class _Process:
     def conditioned(cls, kernel: _Kernel, points: Matrix, y: Matrix) -> Self:
         from scipy.linalg import cho_solve, cholesky
 
-        covariance = _matern(_distances(points, points), kernel.length)
+        covariance = matern(distances(points, points), kernel.length)
         factor = cholesky(covariance + kernel.noise * np.eye(len(points)), lower=True)
         return cls(kernel, points, cho_solve((factor, True), y), factor)
 
@@ -131,7 +131,7 @@ class _Process:
         """`(n,)` mean and standard deviation at `points (n, d)`."""
         from scipy.linalg import solve_triangular
 
-        cross = _matern(_distances(points, self.points), self.kernel.length)  # (n, known)
+        cross = matern(distances(points, self.points), self.kernel.length)  # (n, known)
         explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         left = np.maximum(1.0 - np.einsum("kn,kn->n", explained, explained), 0.0)
         return cross @ self.weights, np.sqrt(self.kernel.amplitude * left)
@@ -141,11 +141,11 @@ def _likeliest(points: Matrix, targets: Matrix) -> list[_Kernel]:
     """The kernel of the highest posterior on the grid, per column of `targets (n, m)`."""
     from scipy.linalg import eigh
 
-    n, distances = len(points), _distances(points, points)
+    n, apart = len(points), distances(points, points)
     diagonal = np.sqrt(max(points.shape[1], 1))
     best = [(-np.inf, _Kernel(1.0, diagonal, 1.0))] * targets.shape[1]
     for length in LENGTHS:
-        values, vectors = eigh(_matern(distances, length * diagonal))
+        values, vectors = eigh(matern(apart, length * diagonal))
         powers = (vectors.T @ targets) ** 2  # (n, m)
         total = np.maximum(values, 0.0)[:, None] + NOISES  # (n, noises)
         shrink = -0.5 * np.log(length / TYPICAL_LENGTH) ** 2
@@ -159,11 +159,13 @@ def _likeliest(points: Matrix, targets: Matrix) -> list[_Kernel]:
     return [kernel for _, kernel in best]
 
 
-def _distances(a: Matrix, b: Matrix) -> Matrix:
+def distances(a: Matrix, b: Matrix) -> Matrix:
+    """`(n, m)` Euclidean distances of the rows of `a (n, d)` and `b (m, d)`."""
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2.0 * (a @ b.T)
     return np.sqrt(np.maximum(squares, 0.0))
 
 
-def _matern(distances: Matrix, length: float) -> Matrix:
+def matern(distances: Matrix, length: float) -> Matrix:
+    """The Matérn 5/2 correlation at `distances`; Rasmussen and Williams 2006, equation 4.17."""
     scaled = distances * (np.sqrt(5.0) / length)
     return (1.0 + scaled + scaled * scaled / 3.0) * np.exp(-scaled)

@@ -74,9 +74,9 @@ def plain_forms(family: ModelFamily, candidate: Candidate) -> Mapping[str, Calla
     forms: dict[str, Callable[[], nn.Module]] = {}
     quantized = any(weight < 32 for weight, _ in family.bits(candidate).values())
     if quantized:
-        forms["float32"] = lambda: _built(family, candidate, pruned=True, quantized=False)
+        forms["float32"] = lambda: built(family, candidate, pruned=True, quantized=False)
     if _prunes(family, candidate):
-        forms["dense"] = lambda: _built(family, candidate, pruned=False, quantized=quantized)
+        forms["dense"] = lambda: built(family, candidate, pruned=False, quantized=quantized)
     return forms
 
 
@@ -99,7 +99,8 @@ def warnings(
     return said
 
 
-def _built(family: ModelFamily, candidate: Candidate, pruned: bool, quantized: bool) -> nn.Module:
+def built(family: ModelFamily, candidate: Candidate, pruned: bool, quantized: bool) -> nn.Module:
+    """The candidate with random weights, pruned and quantized or not; ready to export."""
     network = family.build(candidate).eval()
     if pruned:
         family.prune(network, candidate)

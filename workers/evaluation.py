@@ -29,6 +29,7 @@ from workers.datasets import Dataset
 from workers.deployment import export_onnx, needing_space, onnx_logits, written_whole
 from workers.profiling import OnnxRuntimeProfiler
 from workers.quantizing import prune_and_finetune, quantize_and_finetune
+from workers.remote import KNOWN, Figures, RemoteDevices
 from workers.scoring import expected_calibration_error, scores
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
 
@@ -66,13 +67,15 @@ class EvaluationSettings:
 class CandidateEvaluator(Evaluator):
     """Trains, compresses, exports and measures candidates of one family on one data set.
 
-    Files go to `artifact_folder/<candidate key>/`, whole or not at all.
+    Files go to `artifact_folder/<candidate key>/`, whole or not at all. Exported files are timed
+    here, and on `devices` where there are any.
     """
 
     family: ModelFamily
     dataset: Dataset
     artifact_folder: Path
     settings: EvaluationSettings
+    devices: RemoteDevices | None = None
 
     def evaluate(
         self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
@@ -109,16 +112,19 @@ class CandidateEvaluator(Evaluator):
         data = self.dataset
         onnx_path = self._path(candidate, "search.onnx")
         export_onnx(network, data.input_shape, onnx_path)
-        profile = OnnxRuntimeProfiler(n_runs=max(30, self.settings.n_runs // 3)).profile(onnx_path)
+        n_runs = max(30, self.settings.n_runs // 3)
+        profile = OnnxRuntimeProfiler(n_runs).profile(onnx_path)
+        elsewhere = self.on_devices(onnx_path, candidate, profile, n_runs, report)
         metrics = {
             **scores(logits_of(network, data.x_val).numpy(), data.y_val),
             "latency_ms": profile.latency_ms.p50,
             "latency_ratio": profile.latency_ratio,
             "file_bytes": float(onnx_path.stat().st_size),
             **self.costs(candidate),
+            **elsewhere.metrics,
         }
         onnx_path.unlink()
-        provenance = self._provenance(candidate, profile)
+        provenance = {**self._provenance(candidate, profile), **elsewhere.provenance}
         simulated = {"kind": "simulated", "on": "fake-quantized network, validation"}
         provenance |= {"accuracy": simulated, "true_class_probability": simulated}
         weights = {"weights": f"{candidate.key}/{TRAINED_WEIGHTS}"}
@@ -137,6 +143,7 @@ class CandidateEvaluator(Evaluator):
         export_onnx(network, data.input_shape, path)
         profile = OnnxRuntimeProfiler(settings.n_runs, measures_memory=True).profile(path)
         compression = self._compared(candidate, profile, report)
+        elsewhere = self.on_devices(path, candidate, profile, settings.n_runs, report)
         logits, test_logits = onnx_logits(path, data.x_val), onnx_logits(path, data.x_test)
         metrics = {
             **scores(logits, data.y_val),
@@ -145,12 +152,17 @@ class CandidateEvaluator(Evaluator):
             **profile.metrics,
             "file_bytes": float(path.stat().st_size),
             **self.costs(candidate),
+            **elsewhere.metrics,
         }
         artifacts = {
             "onnx": f"{candidate.key}/model.onnx",
             **self._write_source(network, candidate),
         }
-        provenance = {**self._provenance(candidate, profile), **compression}
+        provenance = {
+            **self._provenance(candidate, profile),
+            **compression,
+            **elsewhere.provenance,
+        }
         return Evaluation(metrics, provenance, artifacts)
 
     # ---------------------------------------------------------------- steps
@@ -231,6 +243,19 @@ class CandidateEvaluator(Evaluator):
         """Closed-form costs."""
         table = self.family.costs(self.family.space.row(candidate)[None])
         return {name: float(column[0]) for name, column in table.items()}
+
+    def on_devices(
+        self, path: Path, candidate: Candidate, profile: Profile, n_runs: int, report: Report
+    ) -> Figures:
+        """Time an exported file on the job's devices, too.
+
+        Raises:
+            EvaluationError: a device could not.
+        """
+        if self.devices is None:
+            return Figures({}, {})
+        features = {**self.costs(candidate), KNOWN: profile.latency_ratio}
+        return self.devices.measure(path, candidate.key, n_runs, features, report)
 
     def timing(self, candidate: Candidate, profile: Profile) -> dict[str, Any]:
         """How a file was timed, and what of the candidate's bits was executed."""

@@ -94,7 +94,7 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
         torch.set_num_threads(1)
         match fidelity:
             case Fidelity.INHERITED:
-                return self._inherited(candidate)
+                return self._inherited(candidate, report)
             case Fidelity.DEPLOYED:
                 supernet = self._calibrated(candidate, quantized=False)
                 self.trained.keep_weights(candidate, supernet.extract(candidate, quantized=False))
@@ -104,7 +104,7 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
 
     # ---------------------------------------------------------------- inside
 
-    def _inherited(self, candidate: Candidate) -> Evaluation:
+    def _inherited(self, candidate: Candidate, report: Report) -> Evaluation:
         inner, data = self.trained, self.trained.dataset
         supernet = self._calibrated(candidate, quantized=True)
         metrics = scores(logits_of(supernet, data.x_val).numpy(), data.y_val)
@@ -121,12 +121,15 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
                 export_onnx(supernet.extract(candidate), data.input_shape, path)
                 n_runs = max(30, inner.settings.n_runs // 3)
                 profile = OnnxRuntimeProfiler(n_runs=n_runs).profile(path)
+                elsewhere = inner.on_devices(path, candidate, profile, n_runs, report)
                 metrics |= {
                     "latency_ms": profile.latency_ms.p50,
                     "latency_ratio": profile.latency_ratio,
                     "file_bytes": float(path.stat().st_size),
+                    **elsewhere.metrics,
                 }
-                provenance["latency_ms"] = inner.timing(candidate, profile)
+                provenance |= {"latency_ms": inner.timing(candidate, profile)}
+                provenance |= elsewhere.provenance
         return Evaluation({**metrics, **inner.costs(candidate)}, provenance)
 
     def _calibrated(self, candidate: Candidate, quantized: bool) -> Supernet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -102,6 +102,30 @@ class Work:
     def measured(self) -> Profile | None:
         """The profile, read."""
         return None if self.profile is None else Profile.from_json(self.profile)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A latency nobody measured, in milliseconds.
+
+    Attributes:
+        value: expected.
+        std: its standard deviation.
+        error: median relative error of such predictions for measured files, each left out in turn.
+        n_measured: files it was learned from.
+    """
+
+    value: float
+    std: float
+    error: float
+    n_measured: int
+
+
+Features = Mapping[str, float]
+"""What predictions go by: closed-form costs of a candidate, and what it took on known devices."""
+
+Estimator = Callable[[Sequence[tuple[Features, float]], Features], Estimate | None]
+"""What a device would measure, from what it measured so far; None where that is too little."""
 
 
 def device_name(text: str) -> str:

@@ -105,8 +105,12 @@ def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Layer]
 
 @cache
 def fitted() -> dict[bool, NDArray[np.float64]]:
+    """Fitted to the whole table."""
+    return fit(measured())
+
+
+def fit(table: list[tuple[Layer, float]]) -> dict[bool, NDArray[np.float64]]:
     """`(4,)` milliseconds per term, for depthwise (True) and other (False) convolutions."""
-    table = measured()
     out = {}
     for depthwise in (False, True):
         chosen = [(layer.terms, ms) for layer, ms in table if (layer.groups > 1) == depthwise]

@@ -1,0 +1,266 @@
+"""Latency on a device from few measurements there, and from devices already known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.core import ConflictError, Prediction, Predictor
+from nas.core.device import Estimate, Features
+from predictors._targets import NOT_FITTED
+from predictors.gaussian_process import distances, matern
+from predictors.validation import out_of_fold
+
+Matrix = NDArray[np.float64]
+
+STRUCTURES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
+LENGTHS = (0.3, 0.6, 1.2)
+NOISES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1)
+LEVEL = 10.0
+"""Prior variance of the mean: so large that data alone decide."""
+TINY = 1e-12
+KIN = 1 / 3
+"""Weight of what each known device says of the kernel, beside the new one's own measurements."""
+MIN_LESSONS, MAX_LESSONS = 8, 100
+KNOWN_MARK = "@"
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """`amplitude * (linear * z z' + structure * matern(f, f') + noise * identity)`."""
+
+    linear: float
+    structure: float
+    length: float
+    noise: float
+
+    def between(self, a: _Points, b: _Points) -> Matrix:
+        """`(n, m)` covariance of the function, and of its unknown level."""
+        found = np.full((len(a.known), len(b.known)), LEVEL)
+        if self.linear:
+            found += self.linear * (a.known @ b.known.T) / max(1, a.known.shape[1])
+        if self.structure:
+            scale = self.length * np.sqrt(max(1, a.features.shape[1]))
+            found += self.structure * matern(distances(a.features, b.features), scale)
+        return found
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Standardised latencies on known devices `(n, p)`, and features `(n, d)`."""
+
+    known: Matrix
+    features: Matrix
+
+    def without(self, device: int) -> _Points:
+        return _Points(np.delete(self.known, device, axis=1), self.features)
+
+
+@dataclass
+class FewShotLatency(Predictor):
+    """A Gaussian process whose prior mean knows other devices; one per target.
+
+    The function is a weighted sum of the known devices' latencies, each weight a priori around
+    zero, plus one of the features (Matérn 5/2), plus noise. How much each part matters is what
+    maximises the marginal likelihood of the new device's measurements, and, with a third of the
+    weight each, of every known device's if only the others were known: what devices have in
+    common is learned from devices. With no known device it is a plain process of the features.
+
+    Attributes:
+        n_known: the first columns of `x` that are latencies on known devices, measured or
+            predicted; the others are features.
+
+    Reference: Lee et al. 2021 (HELP) for the task; the process of a linear and a stationary part is
+    Rasmussen and Williams 2006, sections 2.7 and 5.4.1.
+    """
+
+    n_known: int = 0
+    _center: Matrix = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+    _scale: Matrix = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+    _points: _Points | None = field(default=None, init=False, repr=False)
+    _fits: list[_Fit] = field(default_factory=list, init=False, repr=False)
+
+    def fit(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> Self:
+        """Learn from `x (n, n_known + d)` and `y (n, m)`, forgetting earlier fits. Returns self."""
+        wide = x.astype(np.float64)
+        self._center, spread = wide.mean(axis=0), wide.std(axis=0)
+        self._scale = np.where(spread > 0, spread, 1.0)
+        self._points = self._placed(x)
+        self._fits = [_Fit.of(self._points, column) for column in y.T]
+        return self
+
+    def predict(self, x: NDArray[np.float32]) -> Prediction:
+        """Predict for `x`, in the units of `y`; the deviation includes the measurement's noise.
+
+        Raises:
+            ConflictError: not fitted.
+        """
+        if self._points is None:
+            raise ConflictError(NOT_FITTED)
+        points = self._placed(x)
+        found = [fit.moments(self._points, points) for fit in self._fits]
+        return Prediction(
+            np.stack([mean for mean, _ in found], axis=1),
+            np.stack([std for _, std in found], axis=1),
+        )
+
+    def _placed(self, x: NDArray[np.float32]) -> _Points:
+        standard = (x - self._center) / self._scale
+        return _Points(standard[:, : self.n_known], standard[:, self.n_known :])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A kernel conditioned on measurements `(n,)`."""
+
+    kernel: _Kernel
+    amplitude: float
+    level: float
+    factor: Matrix
+    weights: Matrix
+
+    @classmethod
+    def of(cls, points: _Points, y: Matrix) -> Self:
+        from scipy.linalg import cho_solve
+
+        level, scale = float(y.mean()), float(y.std()) or 1.0
+        kernel = _chosen(points, (y - level) / scale)
+        factor = _factor(kernel, points)
+        weights = cho_solve((factor, True), y - level)
+        amplitude = max(float((y - level) @ weights) / len(y), TINY * scale**2)
+        return cls(kernel, amplitude, level, factor, weights)
+
+    def moments(self, known: _Points, points: _Points) -> tuple[Matrix, Matrix]:
+        from scipy.linalg import solve_triangular
+
+        cross = self.kernel.between(points, known)
+        explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
+        own = LEVEL + self.kernel.structure + self.kernel.noise
+        if self.kernel.linear:
+            n_known = max(1, points.known.shape[1])
+            own = own + self.kernel.linear * (points.known**2).sum(axis=1) / n_known
+        left = np.maximum(own - (explained**2).sum(axis=0), TINY)
+        return self.level + cross @ self.weights, np.sqrt(self.amplitude * left)
+
+
+def _factor(kernel: _Kernel, points: _Points) -> Matrix:
+    from scipy.linalg import cholesky
+
+    covariance = kernel.between(points, points)
+    return np.asarray(cholesky(covariance + kernel.noise * np.eye(len(covariance)), lower=True))
+
+
+def _chosen(points: _Points, y: Matrix) -> _Kernel:
+    """The kernel of the highest marginal likelihood, amplitudes in closed form."""
+    n_known = points.known.shape[1]
+    tasks = [(points, y, 1.0)]
+    if n_known > 1:
+        tasks += [(points.without(j), points.known[:, j], KIN) for j in range(n_known)]
+    best, score = _Kernel(0.0, 1.0, 0.6, 0.1), -np.inf
+    for kernel in _kernels(n_known > 0, points.features.shape[1] > 0):
+        found = sum(weight * _likelihood(kernel, p, target) for p, target, weight in tasks)
+        if found > score:
+            best, score = kernel, found
+    return best
+
+
+def _likelihood(kernel: _Kernel, points: _Points, y: Matrix) -> float:
+    from scipy.linalg import solve_triangular
+
+    factor = _factor(kernel, points)
+    whitened = solve_triangular(factor, y, lower=True, check_finite=False)
+    amplitude = max(float(whitened @ whitened) / len(y), TINY)
+    return float(-0.5 * len(y) * np.log(amplitude) - np.log(np.diag(factor)).sum())
+
+
+def _kernels(any_known: bool, any_features: bool) -> list[_Kernel]:
+    found = []
+    for structure, length, noise in product(STRUCTURES, LENGTHS, NOISES):
+        if structure == 0.0 and (length != LENGTHS[0] or not any_known):
+            continue  # nothing it could tell apart, or no part at all
+        if structure > 0.0 and not any_features and any_known:
+            continue
+        found.append(_Kernel(float(any_known), structure, length, noise))
+    return found
+
+
+def spread_out(x: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """`(n,)` rows of `x (m, d)` to measure first, evenly along its first principal component.
+
+    With latencies on known devices as columns that is from fast to slow; centres of clusters, which
+    leave the ends out, serve worse (`tests/benchmarks/latency_predictors.py`).
+    """
+    deviation = x.std(axis=0)
+    scaled = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    _, _, axes = np.linalg.svd(scaled, full_matrices=False)
+    order = (scaled @ axes[0]).argsort(kind="stable")
+    places = (np.arange(n) + 0.5) * len(x) / n
+    return np.asarray(order[places.astype(np.int64)], dtype=np.int64)
+
+
+def uncertain(
+    predictor: Predictor,
+    x: NDArray[np.float32],
+    y: NDArray[np.float64],
+    pool: NDArray[np.float32],
+    n: int,
+) -> NDArray[np.int64]:
+    """`(n,)` rows of `pool` to measure next: the least certain, had the others come as expected.
+
+    Args:
+        predictor: fitted anew after each.
+        x: measured so far.
+        y: `(len(x), 1)` what was measured.
+        pool: to choose from.
+        n: how many.
+
+    Reference: Ginsbourger et al. 2010 (kriging believer).
+    """
+    chosen: list[int] = []
+    for _ in range(min(n, len(pool))):
+        found = predictor.fit(x, y).predict(pool)
+        doubt = found.std[:, 0].copy()
+        doubt[chosen] = -np.inf
+        best = int(doubt.argmax())
+        chosen.append(best)
+        x, y = np.vstack([x, pool[best]]), np.vstack([y, found.mean[best]])
+    return np.array(chosen, dtype=np.int64)
+
+
+def estimate_latency(
+    lessons: Sequence[tuple[Features, float]], features: Features
+) -> Estimate | None:
+    """What a device would take for a candidate, from what it took for others.
+
+    Features with an `@` in their name are latencies on known devices; of the others the logarithm
+    counts. The newest 100 lessons are used; with fewer than 8 there is no estimate.
+
+    Args:
+        lessons: features and milliseconds of what was measured, newest first.
+        features: of what is asked.
+    """
+    names = sorted(features, key=lambda name: (KNOWN_MARK not in name, name))
+    usable = [(f, ms) for f, ms in lessons if all(name in f for name in names)][:MAX_LESSONS]
+    if len(usable) < MIN_LESSONS:
+        return None
+    n_known = sum(KNOWN_MARK in name for name in names)
+    x = np.array([_row(f, names) for f, _ in usable], dtype=np.float32)
+    y = np.array([[ms] for _, ms in usable])
+    make = partial(FewShotLatency, n_known)
+    held_out = out_of_fold(make, x, y, n_folds=min(len(y), 10))
+    error = float(np.median(np.abs(held_out.mean / y - 1.0)))
+    asked = np.array([_row(features, names)], dtype=np.float32)
+    found = make().fit(x, y).predict(asked)
+    value = max(float(found.mean[0, 0]), float(y.min()) / 10)
+    return Estimate(value, float(found.std[0, 0]), error, len(usable))
+
+
+def _row(features: Features, names: Sequence[str]) -> list[float]:
+    known = [features[name] for name in names if KNOWN_MARK in name]
+    return known + [np.log1p(features[name]) for name in names if KNOWN_MARK not in name]

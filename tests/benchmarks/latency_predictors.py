@@ -1,0 +1,173 @@
+"""Latency of NAS-Bench-201's cells on a new device, from 10 to 200 measurements there.
+
+Of each of the ten devices of the table: learned from scratch, or with the nine others known. A
+known device is one on which 900 random cells were measured; what it takes for others is predicted
+from these, so nothing is read from the table that a team would not have. Reported are Spearman's
+rank correlation and the share within 10 % of the table, over cells never measured on the new
+device, as means over seeds; the last line of each device, learned from 2,000 cells, tells how far
+the table's own noise lets anyone get (three devices' times are whole milliseconds).
+
+    .venv/bin/python tests/benchmarks/latency_predictors.py [--seeds 3] [--choose]
+
+Published for leave-one-device-out: HELP (Lee et al. 2021), about 0.98 with 10 measurements.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from bitfusion import fit, measured
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from predictors.gaussian_process import GaussianProcess
+from predictors.latency import FewShotLatency, spread_out, uncertain
+from searchspaces.tabular.nasbench201 import describe, nasbench201
+from workers.datasets import data_folder
+
+COUNTS = (10, 20, 50, 200)
+N_KNOWN = 900
+N_CEILING = 2000
+N_TEST = 3000
+POOL = 1000
+WITHIN = 0.1
+
+Columns = NDArray[np.float64]
+
+
+@cache
+def table() -> tuple[tuple[str, ...], Columns, NDArray[np.float32], NDArray[np.float32]]:
+    """Device names, `(n, 10)` milliseconds, `(n, 5)` operator counts, `(n, d)` all features."""
+    found = nasbench201(data_folder())
+    names = tuple(name for name in found.metrics if name.startswith("latency_ms_"))
+    rows = found.genotypes
+    latency = np.stack([found.columns[name] for name in names], axis=1)
+    counts = np.stack([(rows == i).sum(axis=1) for i in range(5)], axis=1)
+    structure = np.stack(list(describe(rows).values()), axis=1)
+    each = np.eye(5)[rows].reshape(len(rows), -1)
+    every = np.hstack([structure, each])
+    return names, latency, counts.astype(np.float32), every.astype(np.float32)
+
+
+@cache
+def known_latency() -> Columns:
+    """`(n, 10)` of every cell, predicted for each device from 900 measured ones."""
+    _, latency, _, features = table()
+    columns = []
+    for j in range(latency.shape[1]):
+        rows = np.random.default_rng(1000 + j).choice(len(latency), N_KNOWN, replace=False)
+        process = GaussianProcess().fit(features[rows], latency[rows][:, [j]])
+        columns.append(process.predict(features).mean[:, 0])
+    return np.stack(columns, axis=1)
+
+
+Choice = Callable[[NDArray[np.float32], Columns, int, int], NDArray[np.int64]]
+
+
+def at_random(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[np.int64]:
+    """Any n cells."""
+    return np.random.default_rng(seed).choice(len(x), n, replace=False)
+
+
+def evenly(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[np.int64]:
+    """From fast to slow on the known devices, of a random thousand."""
+    pool = np.random.default_rng(seed).choice(len(x), POOL, replace=False)
+    return pool[spread_out(x[pool][:, :9], n)]
+
+
+def in_doubt(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[np.int64]:
+    """Half of them evenly, the others where the predictor was least certain."""
+    pool = np.random.default_rng(seed).choice(len(x), POOL, replace=False)
+    first = pool[spread_out(x[pool][:, :9], n // 2)]
+    rest = np.setdiff1d(pool, first)
+    more = uncertain(FewShotLatency(9), x[first], y[first], x[rest], n - n // 2)
+    return np.concatenate([first, rest[more]])
+
+
+def scores(predicted: Columns, truth: Columns) -> tuple[float, float]:
+    """Spearman's rho, and the share within 10 %."""
+    near = np.abs(predicted / truth - 1.0) <= WITHIN
+    return float(spearmanr(predicted, truth).statistic), float(near.mean())
+
+
+def with_known(device: int, n: int, seed: int, choice: Choice) -> tuple[float, float]:
+    """Few-shot: the nine others are known."""
+    _, latency, counts, _ = table()
+    others = np.delete(known_latency(), device, axis=1)
+    x = np.hstack([others, counts]).astype(np.float32)
+    y = latency[:, [device]]
+    rows = choice(x, y, n, seed)
+    test = held_out(rows, seed)
+    found = FewShotLatency(n_known=9).fit(x[rows], y[rows]).predict(x[test])
+    return scores(found.mean[:, 0], y[test, 0])
+
+
+def from_scratch(device: int, n: int, seed: int) -> tuple[float, float]:
+    """No other device is known."""
+    _, latency, _, features = table()
+    rows = np.random.default_rng(seed).choice(len(latency), n, replace=False)
+    test = held_out(rows, seed)
+    process = GaussianProcess().fit(features[rows], latency[rows][:, [device]])
+    return scores(process.predict(features[test]).mean[:, 0], latency[test, device])
+
+
+def held_out(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Cells to test on, none of them measured."""
+    left = np.setdiff1d(np.arange(len(table()[1])), rows)
+    return np.random.default_rng(seed + 77).choice(left, N_TEST, replace=False)
+
+
+def compare(seeds: int, choices: dict[str, Choice]) -> None:
+    """Print a line per way and number of measurements, a column per device."""
+    names = [name.removeprefix("latency_ms_")[:9] for name in table()[0]]
+    print(f"{'':<28}{'mean':>6}" + "".join(f"{name:>11}" for name in names))
+    ways: dict[str, Callable[[int, int, int], tuple[float, float]]] = {"scratch": from_scratch}
+    for name, choice in choices.items():
+        ways[f"nine known, {name}"] = lambda d, n, s, c=choice: with_known(d, n, s, c)  # type: ignore[misc]
+    for name, way in ways.items():
+        for n in COUNTS:
+            show(f"{name} {n}", way, n, len(names), seeds)
+    show(f"scratch {N_CEILING}", from_scratch, N_CEILING, len(names), 1)
+
+
+def show(
+    title: str,
+    way: Callable[[int, int, int], tuple[float, float]],
+    n: int,
+    devices: int,
+    seeds: int,
+) -> None:
+    """Rank correlation, and below it the share within 10 %."""
+    found = np.array([[way(d, n, s) for s in range(seeds)] for d in range(devices)]).mean(axis=1)
+    for k, label in enumerate((title, "   within 10 %")):
+        cells = "".join(f"{value:>11.3f}" for value in found[:, k])
+        print(f"{label:<28}{found[:, k].mean():>6.3f}{cells}", flush=True)
+
+
+def table_sums() -> None:
+    """BitFusion: how well a closed form, fitted to half the layers, tells sums of the others."""
+    rng, layers = np.random.default_rng(0), measured()
+    rng.shuffle(layers)  # type: ignore[arg-type]
+    coefficients, layers = fit(layers[::2]), layers[1::2]
+    truth, told = [], []
+    for _ in range(2000):
+        chosen = [layers[i] for i in rng.integers(0, len(layers), rng.integers(8, 25))]
+        truth.append(sum(ms for _, ms in chosen))
+        told.append(sum(float(la.terms @ coefficients[la.groups > 1]) for la, _ in chosen))
+    rho, near = scores(np.array(told), np.array(truth))
+    print(f"BitFusion, sums of 8 to 24 layers: Spearman {rho:.4f}, within 10 % {near:.3f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--choose", action="store_true", help="also compare what to measure")
+    given = parser.parse_args()
+    ways: dict[str, Choice] = {"at random": at_random, "evenly": evenly}
+    if given.choose:
+        ways["in doubt"] = in_doubt
+    table_sums()
+    compare(given.seeds, ways)

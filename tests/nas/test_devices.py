@@ -1,0 +1,79 @@
+"""Jobs whose goals name devices with agents."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nas import jobs
+from nas.core import Fidelity, InvalidInputError, UnknownNameError
+from nas.spec import JobSpec
+from tests.workers.test_remote import profile
+
+SPEC = {
+    "data": "digits",
+    "data_limit": 120,
+    "space": {"name": "mobilenet", "options": {"n_stages": 1, "depths": [1]}},
+    "strategy": "random",
+    "objectives": ["accuracy", "latency_ms@pi"],
+    "constraints": ["latency_ms@pi<=100"],
+    "devices": ["pi"],
+    "budget": {"trials": 2, "finalists": 1},
+    "training": {"epochs": 1, "deployed_epochs": 0, "finetune_epochs": 0, "latency_runs": 30},
+}
+
+
+def test_metrics_may_name_the_jobs_devices_alone() -> None:
+    spec = JobSpec.parse(SPEC)
+    assert spec.remote_devices == ("pi",)
+    with pytest.raises(UnknownNameError, match="latency_ms@pi"):
+        jobs.checked(JobSpec.parse({**SPEC, "objectives": ["latency_ms@tpu"]}), "local")
+    for wrong in (["a b"], [], ["pi", "pi"]):
+        with pytest.raises(InvalidInputError, match="device"):
+            JobSpec.parse({**SPEC, "devices": wrong})
+
+
+def test_a_device_that_never_registered_is_refused(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    spec = JobSpec.parse(SPEC)
+    with pytest.raises(UnknownNameError, match="known: cpu"):
+        jobs.checked(spec, "local", workspace)
+    workspace.store.devices().register("pi", "one", "lab", {}, 60)
+    jobs.submit(workspace, jobs.checked(spec, "local", workspace))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["memory", None])
+def test_a_search_waits_for_its_device(tmp_path: Path, url: str | None) -> None:
+    workspace = jobs.Workspace.open(tmp_path, url)
+    devices = workspace.store.devices()
+    devices.register("pi", "one", "lab", {}, 600)
+    over = threading.Event()
+
+    def serve() -> None:
+        n = 0
+        while not over.is_set():
+            work = devices.claim("pi", "one", 600)
+            if work is None:
+                time.sleep(0.02)
+                continue
+            n += 1
+            devices.report(work.work_id, work.claim or "", profile(10.0 + n).to_json())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    problem = jobs.checked(JobSpec.parse(SPEC), "local", workspace)
+    job = jobs.submit(workspace, problem)
+    front = jobs.run(workspace, job, problem, "local")
+    over.set()
+    thread.join()
+    trials = workspace.store.trial_store(job.job_id).trials()
+    assert all(10.0 < trial.metrics["latency_ms@pi"] < 20.0 for trial in trials)
+    (model,) = front
+    assert model.trial.fidelity is Fidelity.DEPLOYED
+    about = model.trial.provenance["latency_ms@pi"]
+    assert (about["kind"], about["conditions"]["device"]) == ("measured", "pi")
+    assert all(w.about["features"]["latency_ratio@cpu"] > 0 for w in devices.works())

@@ -1,0 +1,85 @@
+"""Latency from few measurements: exact where it can be, honest where it cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from nas.core import ConflictError
+from predictors.latency import FewShotLatency, estimate_latency, spread_out, uncertain
+
+
+def devices(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`(n, 3 + 2)` latencies on three known devices and two features; `(n, 1)` on a new one."""
+    rng = np.random.default_rng(seed)
+    work, moved = rng.random(n) + 0.2, rng.random(n) + 0.2
+    known = np.stack([work, moved, 0.5 * work + 0.5 * moved], axis=1)
+    features = np.stack([np.log(work), rng.random(n)], axis=1)
+    new = 3.0 * work + 1.0 * moved + 2.0
+    return np.hstack([known, features]).astype(np.float32), new[:, None]
+
+
+def test_ten_measurements_are_enough_where_the_new_device_mixes_known_ones() -> None:
+    x, y = devices(300, 0)
+    rows = spread_out(x[:, :3], 10)
+    found = FewShotLatency(n_known=3).fit(x[rows], y[rows]).predict(x)
+    assert spearmanr(found.mean[:, 0], y[:, 0]).statistic > 0.99
+    alone = FewShotLatency(n_known=0).fit(x[rows, 3:], y[rows]).predict(x[:, 3:])
+    assert np.abs(found.mean - y).mean() < np.abs(alone.mean - y).mean() / 3
+
+
+@given(st.integers(0, 20), st.floats(0.01, 1000.0))
+@settings(max_examples=8, deadline=None)
+def test_predictions_scale_with_units(seed: int, unit: float) -> None:
+    x, y = devices(24, seed)
+    one = FewShotLatency(n_known=3).fit(x[:12], y[:12]).predict(x)
+    other = FewShotLatency(n_known=3).fit(x[:12], y[:12] * unit).predict(x)
+    np.testing.assert_allclose(other.mean, one.mean * unit, rtol=1e-5)
+    np.testing.assert_allclose(other.std, one.std * unit, rtol=1e-5)
+
+
+def test_the_deviation_covers_what_was_left_out() -> None:
+    rng = np.random.default_rng(1)
+    x, y = devices(400, 3)
+    y = y * (1 + 0.05 * rng.normal(size=y.shape))
+    found = FewShotLatency(n_known=3).fit(x[:40], y[:40]).predict(x[40:])
+    inside = np.abs(found.mean - y[40:]) <= 2 * found.std
+    assert 0.85 < inside.mean() <= 1.0
+
+
+def test_what_is_uncertain_is_far_from_what_is_known() -> None:
+    x = np.linspace(0, 1, 50, dtype=np.float32)[:, None]
+    near = x[:10]
+    chosen = uncertain(FewShotLatency(), near, np.sin(4 * near.astype(np.float64)), x, 3)
+    assert len(set(chosen)) == 3 and chosen[0] > 25
+    with pytest.raises(ConflictError):
+        FewShotLatency().predict(x)
+
+
+def test_rows_to_measure_first_reach_from_end_to_end() -> None:
+    x, _ = devices(200, 4)
+    chosen = spread_out(x[:, :3], 10)
+    assert len(set(chosen)) == 10
+    total = x[:, :3].sum(axis=1)
+    ranks = total.argsort().argsort()[chosen] / len(x)
+    assert ranks.min() < 0.15 and ranks.max() > 0.85
+
+
+def test_estimates_come_with_their_error_and_only_from_enough() -> None:
+    x, y = devices(40, 5)
+    lessons = [
+        ({"latency_ratio@cpu": float(row[0]), "macs": 1e6 * float(row[1])}, float(ms[0]))
+        for row, ms in zip(x, y, strict=True)
+    ]
+    asked, truth = lessons.pop()
+    assert estimate_latency(lessons[:7], asked) is None
+    assert estimate_latency([({"macs": 1.0}, 2.0)] * 20, asked) is None
+    found = estimate_latency(lessons, asked)
+    assert found is not None and found.n_measured == 39
+    assert found.value == pytest.approx(truth, rel=0.15)
+    assert 0.0 < found.error < 0.2 and found.std > 0
+    constant = estimate_latency([(asked, 3.0)] * 10, asked)
+    assert constant is not None and constant.value == pytest.approx(3.0)

@@ -1,0 +1,217 @@
+"""Files timed on devices that have an agent: queued in the store, waited for, or predicted."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.core import (
+    Device,
+    DeviceStore,
+    EvaluationError,
+    NotFoundError,
+    Profile,
+    Report,
+    StoreError,
+    Work,
+    WorkState,
+)
+from nas.core.device import Estimate, Estimator, Features
+from workers.deployment import written_whole
+
+DEVICE_METRICS = ("latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes", "energy_mj")
+"""What a device tells; as a metric of a job each is followed by `@` and the device's name."""
+
+LATENCY = "latency_ms"
+KNOWN = "latency_ratio@cpu"
+"""Feature that is this machine's own latency, a device already known."""
+FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
+SAY_AGAIN_SECONDS = 60.0
+MOST_LESSONS = 500
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Metrics of a file on devices, and where each comes from."""
+
+    metrics: Mapping[str, float]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RemoteDevices:
+    """The devices of a job that have agents.
+
+    Attributes:
+        names: of the devices.
+        store: opens where their work is queued; called in whichever process evaluates.
+        files: where the server finds what is to be timed; every worker must see it.
+        job_id: of the job.
+        estimator: predicts for devices that are gone.
+        patience: seconds a device may be silent, after it counts as gone, before predictions
+            take its place.
+    """
+
+    names: tuple[str, ...]
+    store: Callable[[], DeviceStore]
+    files: Path
+    job_id: str
+    estimator: Estimator
+    patience: float = 30.0
+
+    def measure(
+        self, path: Path, key: str, n_runs: int, features: Features, report: Report
+    ) -> Figures:
+        """Queue the file for every device at once, and wait for all.
+
+        A device that is gone is waited for only until `patience` ends and a prediction is possible.
+
+        Args:
+            path: the exported file.
+            key: of the candidate.
+            n_runs: timed runs, at most.
+            features: what predictions go by.
+            report: is told of devices that are gone.
+
+        Raises:
+            EvaluationError: a device could not load or run the file, or its work was cancelled.
+        """
+        if not self.names:
+            return Figures({}, {})
+        store, digest = self.store(), self._published(path)
+        about = {"candidate": key, "features": dict(features)}
+        metrics: dict[str, float] = {}
+        provenance: dict[str, Any] = {}
+        open_work: dict[str, str] = {}
+        for name in self.names:
+            try:
+                work = store.submit(name, digest, {"n_runs": n_runs}, self.job_id, about)
+            except NotFoundError as error:
+                raise EvaluationError(f"{error}: its agent never registered") from None
+            open_work[name] = work.work_id
+        patient = {name: _Patience(name, self.patience, report) for name in self.names}
+        look = FIRST_LOOK
+        while open_work:
+            for name, work_id in list(open_work.items()):
+                found = self._looked_at(store, work_id, features, patient[name])
+                if found is not None:
+                    metrics |= found.metrics
+                    provenance |= found.provenance
+                    del open_work[name]
+            if open_work:
+                time.sleep(look)
+                look = min(LONGEST_LOOK, look * 1.5)
+        return Figures(metrics, provenance)
+
+    def _looked_at(
+        self, store: DeviceStore, work_id: str, features: Features, patience: _Patience
+    ) -> Figures | None:
+        """What is known of a device's work; None while it, or the database, is waited for."""
+        try:
+            return self._settled(store, store.work(work_id), features, patience)
+        except StoreError as error:
+            patience.say(f"not asked: {error}")
+            return None
+
+    def _settled(
+        self, store: DeviceStore, work: Work, features: Features, patience: _Patience
+    ) -> Figures | None:
+        if work.state is WorkState.DONE and (profile := work.measured) is not None:
+            return _measured(work, profile)
+        if not work.state.is_open:
+            raise EvaluationError(f"on {work.device}: {work.error or work.state}")
+        device = store.device(work.device)
+        if not patience.is_over(device):
+            return None
+        lessons = _lessons(store, work.device, self.job_id)
+        estimate = self.estimator(lessons, features)
+        if estimate is None:
+            few = f"its {len(lessons)} measurements are too few to predict from"
+            patience.say(f"offline, and {few}: waiting for it")
+            return None
+        patience.say("offline: its latency is predicted")
+        return _predicted(device, estimate)
+
+    def _published(self, path: Path) -> str:
+        """Put the file where the server finds it; its SHA-256."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        target = self.files / f"{digest}.onnx"
+        if not target.is_file():
+            with written_whole(target) as temporary:
+                shutil.copyfile(path, temporary)
+        return digest
+
+
+class _Patience:
+    """How long one device has been gone, and when that was last said."""
+
+    def __init__(self, name: str, seconds: float, report: Report) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._report = report
+        self._said: dict[str, float] = {}
+
+    def is_over(self, device: Device) -> bool:
+        """Whether the device has been gone for longer than it is waited for."""
+        now = time.time()
+        if device.is_live(now):
+            self._said.clear()
+            return False
+        if now - device.live_until < self._seconds:
+            self.say("offline: waiting for it")
+            return False
+        return True
+
+    def say(self, line: str) -> None:
+        """Report a line, and again only after a minute."""
+        now = time.monotonic()
+        if now - self._said.get(line, -SAY_AGAIN_SECONDS) >= SAY_AGAIN_SECONDS:
+            self._said[line] = now
+            self._report(f"device {self._name} is {line}")
+
+
+def _measured(work: Work, profile: Profile) -> Figures:
+    found = {m: v for m, v in profile.metrics.items() if m in DEVICE_METRICS}
+    where = {
+        "kind": "measured",
+        "on": f"exported ONNX file on {work.device}, batch 1",
+        "n_runs": profile.n_runs,
+        "spread": profile.spread,
+        "interval": list(profile.latency_interval),
+        "ratio_interval": list(profile.ratio_interval),
+        "conditions": {**profile.conditions, "device": work.device},
+    }
+    names = {metric: f"{metric}@{work.device}" for metric in found}
+    return Figures(
+        {names[metric]: value for metric, value in found.items()},
+        dict.fromkeys(names.values(), where),
+    )
+
+
+def _predicted(device: Device, estimate: Estimate) -> Figures:
+    name = f"{LATENCY}@{device.name}"
+    where = {
+        "kind": "predicted",
+        "on": f"{device.name}, which is offline, from files it measured before",
+        "std": estimate.std,
+        "error": estimate.error,
+        "n_measured": estimate.n_measured,
+        "last_seen": device.last_seen,
+    }
+    return Figures({name: estimate.value}, {name: where})
+
+
+def _lessons(store: DeviceStore, device: str, job_id: str) -> list[tuple[Features, float]]:
+    """What the device measured for this job: features and milliseconds."""
+    found = store.works(device, job_id, (WorkState.DONE,), MOST_LESSONS)
+    return [
+        (work.about["features"], profile.latency_ms.p50)
+        for work in found
+        if "features" in work.about and (profile := work.measured) is not None
+    ]
