@@ -66,6 +66,7 @@ def main() -> None:
     """Print a line a network, then means, costs, and who beat whom."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=12, help="of a network's training")
@@ -77,7 +78,7 @@ def main() -> None:
     data = load_dataset(args.data, limit=args.images)
     accuracies: dict[tuple[str, str], list[float]] = {}
     seconds: dict[str, list[float]] = {}
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         cells = {name: searched(data, name, seed, args.settings) for name in SEARCHES}
         cells["random"] = random_cell(data, seed)
         for name, found in cells.items():

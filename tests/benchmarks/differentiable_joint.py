@@ -76,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--searches", nargs="+", choices=list(SEARCHES), default=list(SEARCHES))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=6)
@@ -83,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, list[Run]] = {name: [] for name in args.searches}
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         n_trials = affordable(specified("random", seed, 1000, args), args.seconds)
         for name in args.searches:
             run = searched(specified(name, seed, n_trials, args), args.seconds)
