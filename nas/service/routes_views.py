@@ -21,6 +21,7 @@ from nas.core import (
     InvalidInputError,
     Job,
     JobQuery,
+    JobState,
     NotFoundError,
     TrialState,
     reference_point,
@@ -282,7 +283,8 @@ async def live(
 ) -> StreamingResponse:
     """Server-sent events: `job` whenever a job, its counts or its log changed; never ends.
 
-    Of one job, or of the newest 100 that the user may see; `gone` when one was deleted.
+    Of one job, or of the newest 100 that the user may see, where only running ones tell
+    `last_sequence`; `gone` when one was deleted.
     """
     if job is not None:
         job = (await run_in_threadpool(service.job, user, job)).job_id
@@ -322,7 +324,8 @@ def _seen(service: Service, user: User, job_id: str | None) -> dict[str, str]:
             watched = []
     found = {}
     for job in watched:
-        sequence = service.last_sequence(job.job_id)
+        grows = job_id is not None or job.state is JobState.RUNNING
+        sequence = service.last_sequence(job.job_id) if grows else None
         body = {**job_to_json(job), "last_sequence": sequence}
         found[job.job_id] = json.dumps(body, separators=(",", ":"))
     return found

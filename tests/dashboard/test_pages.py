@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from nas.core import JobState, Role
 from nas.service import Server, ServiceSettings
 from tests.dashboard.conftest import AXE
 from tests.service.conftest import SPEC, add_trials
+
+SHOTS = os.environ.get("NAS_SHOTS")
+"""Folder for a screenshot of every page; none are taken without it."""
 
 NASTY = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
@@ -49,7 +53,8 @@ def nasty(still: Server) -> str:
 
 
 def settled(page: Page) -> None:
-    expect(page.locator(".loading")).to_have_count(0)
+    page.locator("main h1, main .empty").first.wait_for()
+    expect(page.locator(".loading")).to_have_count(0, timeout=20_000)
 
 
 def download(page: Page, click: Callable[[], None], folder: Path) -> Path:
@@ -174,6 +179,7 @@ def test_the_pareto_plot_follows_history_and_is_saved(
     settled(page)
     card = page.locator("section.figure", has=page.get_by_role("heading", name="Trade-offs"))
     drawn = "() => document.querySelector('.plot').data.map(t => [t.name, t.x.length])"
+    expect(card.locator(".plot .point").first).to_be_attached(timeout=20_000)
     before = dict(page.evaluate(drawn))
     assert before["trained"] == 117
     slider = card.get_by_label("History")
@@ -267,9 +273,10 @@ def test_every_page_is_accessible_and_fits_a_phone(
         for place in places:
             page.goto("about:blank")
             page.goto(f"{still.url}/#/{place}")
-            page.locator("main h1, main .empty").first.wait_for()
             settled(page)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+            if SHOTS:
+                page.screenshot(path=f"{SHOTS}/{scheme}-{place[:40].replace('/', '-')}.png")
             page.evaluate(AXE.read_text())
             told = page.evaluate(
                 "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"

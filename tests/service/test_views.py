@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 
 import httpx
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 
 from dashboard.series import front_history, hypervolumes
 from nas.client import Client
-from nas.core import Candidate, Evaluate, Fidelity, Goals, JobStore, TrainShared, non_dominated
+from nas.core import (
+    Candidate,
+    Evaluate,
+    Fidelity,
+    Goals,
+    JobState,
+    JobStore,
+    TrainShared,
+    non_dominated,
+)
 from nas.service import Server
 from nas.service.thinning import thinned
 from nas.spec import JobSpec
@@ -203,10 +213,24 @@ def test_live_news_name_jobs_that_changed_and_went(server: Server, client: Clien
     threading.Timer(0.5, lambda: add_trials(server.workspace.store, job.job_id, 1, 1)).start()
     threading.Timer(2.0, lambda: client.job(job.job_id).delete()).start()
     seen = []
-    with httpx.stream("GET", f"{server.url}/v1/live", timeout=20) as stream:
+    with httpx.stream("GET", f"{server.url}/v1/live?job={job.job_id}", timeout=20) as stream:
         for line in stream.iter_lines():
             if line.startswith("event: "):
                 seen.append(line.removeprefix("event: "))
             if "gone" in seen:
                 break
     assert seen[0] == "job" and seen[-1] == "gone" and len(seen) >= 3
+
+
+def test_live_news_of_all_jobs_begin_with_each_as_it_stands(server: Server, client: Client) -> None:
+    ids = {client.submit(**{**SPEC, "seed": seed}).job_id for seed in range(2)}
+    server.workspace.store.set_state(min(ids), JobState.RUNNING)
+    seen = {}
+    with httpx.stream("GET", f"{server.url}/v1/live", timeout=20) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                body = json.loads(line.removeprefix("data: "))
+                seen[body["job_id"]] = body["last_sequence"]
+            if seen.keys() == ids:
+                break
+    assert seen == {min(ids): 0, max(ids): None}
