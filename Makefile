@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+JOBS ?= 2
+BROWSER := .venv/.browser
+AXE := axe-core@4.10.3
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
 
@@ -21,11 +24,19 @@ $(STAMP): requirements.lock pyproject.toml
 		--no-deps --no-build-isolation -e .
 	@touch $@
 
+$(BROWSER): $(STAMP)
+	@command -v chromium >/dev/null || { echo "installing chromium" && apt-get install -y -q chromium \
+		>/dev/null 2>&1; } || echo "no chromium here: tests of the dashboard will be skipped"
+	@mkdir -p .venv/axe && cd .venv/axe && { test -f package/axe.min.js || { npm pack -s $(AXE) \
+		>/dev/null 2>&1 && tar xzf $(subst @,-,$(AXE)).tgz package/axe.min.js; }; } || \
+		echo "no npm here: the test of accessibility will be skipped"
+	@touch $@
+
 demo: $(STAMP) ## a real joint search on this machine in about four minutes
 	@$(BIN)/nas demo
 
-test: $(STAMP) ## all tests
-	@$(BIN)/pytest
+test: $(BROWSER) ## all tests
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 check: $(STAMP) ## lint, format, types, layers
 	@$(BIN)/ruff check .

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from nas.core import Event, Executor, SearchStrategy, Trial, TrialQuery, TrialState, TrialStore
 
 Listener = Callable[[Event], None]
+AT_ONCE = 1000
+"""Events read from the store together: a long log does not have to fit in memory."""
 
 
 class Engine:
@@ -94,8 +96,12 @@ class Engine:
 
     def _follow(self) -> None:
         """Tell strategy and listener every event stored since the last time."""
-        for event in self._store.events(self._last_sequence):
-            self._strategy.tell([event.trial])
-            self._last_sequence = event.sequence
-            if self._listen is not None:
-                self._listen(event)
+        while True:
+            events = self._store.events(self._last_sequence, AT_ONCE)
+            for event in events:
+                self._strategy.tell([event.trial])
+                self._last_sequence = event.sequence
+                if self._listen is not None:
+                    self._listen(event)
+            if len(events) < AT_ONCE:
+                return

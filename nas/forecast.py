@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class Preview:
         n_candidates: exact number of distinct candidates in the space.
         cost_ranges: smallest and largest value of each cost that coordinate descent found;
             exact wherever a cost is monotone in every decision.
-        feasible_share: share of uniformly sampled candidates that meet the cost constraints.
+        feasible_share: share of uniformly sampled candidates that are connected and meet the cost
+            constraints.
         ruled_out: by constraint, the share of sampled candidates it rules out alone.
         latency_floor_ms: fastest measured time among the space's cheapest networks, untrained.
         trial_seconds: estimated worker seconds of one search trial, from timed training steps.
@@ -74,7 +75,7 @@ def preview(problem: Problem, n_workers: int) -> Preview:
     space = problem.family.space
     rows = space.sample(N_SAMPLES, np.random.default_rng(problem.spec.seed))
     costs = problem.family.costs(rows)
-    constraints = [c for c in problem.spec.goals.constraints if c.metric in costs]
+    constraints = problem.cost_constraints
     spec = problem.spec
     by_size = np.argsort(costs["macs"])
     quartiles = by_size[[N_SAMPLES // 4, N_SAMPLES // 2, 3 * N_SAMPLES // 4]]
@@ -96,7 +97,7 @@ def preview(problem: Problem, n_workers: int) -> Preview:
     return Preview(
         n_candidates=space.size,
         cost_ranges={name: cost_range(problem, name) for name in costs},
-        feasible_share=float((problem.violations(costs, len(rows)) == 0).mean()),
+        feasible_share=float(problem.admissible(rows).mean()),
         ruled_out={str(c): float((~c.met(costs[c.metric])).mean()) for c in constraints},
         latency_floor_ms=floor,
         trial_seconds=search,
@@ -127,7 +128,7 @@ def check_feasible(problem: Problem, floor_ms: float | None = None) -> None:
                 f"{constraint.relation}{constraint.bound:g}",
                 f"nothing in the space meets it; the nearest feasible bound is {nearest:g}",
             )
-    if problem.admissible is not None:
+    if problem.cost_constraints:
         _check_together(problem)
     if any(c.metric == "latency_ms" for c in problem.spec.goals.constraints):
         _check_latency(problem, floor_ms or latency_floor_ms(problem.family, cheapest(problem)))
@@ -139,16 +140,15 @@ def cost_range(problem: Problem, name: str) -> tuple[float, float]:
     def column(rows: Genotypes) -> NDArray[np.float64]:
         return problem.family.costs(rows)[name]
 
-    space = problem.family.space
-    low = column(descend(space, column)[None])[0]
-    high = column(descend(space, lambda rows: -column(rows))[None])[0]
+    low = column(_least(problem, column)[None])[0]
+    high = column(_least(problem, lambda rows: -column(rows))[None])[0]
     return float(low), float(high)
 
 
 def cheapest(problem: Problem) -> list[Genotypes]:
     """Rows of the fewest MACs: as they are, and (where decisions allow) at 8 bits throughout."""
     space = problem.family.space
-    row = descend(space, lambda rows: problem.family.costs(rows)["macs"])
+    row = _least(problem, lambda rows: problem.family.costs(rows)["macs"])
     int8 = row.copy()
     for i, decision in enumerate(space.decisions):
         if decision.name.endswith("_bits") and 8 in decision.options:
@@ -156,6 +156,18 @@ def cheapest(problem: Problem) -> list[Genotypes]:
         elif int8[i] < 0:
             int8[i] = 0
     return [row, space.canonical(int8[None])[0]]
+
+
+def _least(
+    problem: Problem, loss: Callable[[Genotypes], NDArray[np.float64]], n_starts: int = 4
+) -> Genotypes:
+    """`(d,)` row of the least loss among connected ones that descent finds."""
+    family = problem.family
+    return descend(
+        family.space,
+        lambda rows: np.where(family.connected(rows), loss(rows), np.inf),
+        n_starts,
+    )
 
 
 def _check_unit(constraint: Constraint) -> None:
@@ -173,11 +185,11 @@ def _check_together(problem: Problem) -> None:
     def violation(rows: Genotypes) -> NDArray[np.float64]:
         return problem.violations(problem.family.costs(rows), len(rows))
 
-    row = descend(problem.family.space, violation, n_starts=16)
+    row = _least(problem, violation, n_starts=16)
     if violation(row[None])[0] == 0.0:
         return
     costs = problem.family.costs(row[None])
-    constraints = [c for c in problem.spec.goals.constraints if c.metric in costs]
+    constraints = problem.cost_constraints
     nearest = ", ".join(f"{c.metric}={costs[c.metric][0]:g}" for c in constraints)
     raise InfeasibleError(
         "constraints",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 import searchspaces
 from nas.core import (
+    Constraint,
     CostTable,
     Evaluator,
     Fidelity,
@@ -98,11 +98,16 @@ class Problem:
         return tuple(self.family.costs(row))
 
     @property
-    def admissible(self) -> Callable[[Genotypes], NDArray[np.bool_]] | None:
-        """Which rows meet the constraints on closed-form costs; None where there are none."""
-        if not any(c.metric in self.cost_names for c in self.spec.goals.constraints):
-            return None
-        return partial(_meets_costs, self)
+    def cost_constraints(self) -> tuple[Constraint, ...]:
+        """Constraints on closed-form costs."""
+        return tuple(c for c in self.spec.goals.constraints if c.metric in self.cost_names)
+
+    def admissible(self, rows: Genotypes) -> NDArray[np.bool_]:
+        """`(n,)` which of `(n, d)` rows are connected and meet the constraints on known costs."""
+        found = self.family.connected(rows)
+        if self.cost_constraints:
+            found &= self.violations(self.family.costs(rows), len(rows)) == 0.0
+        return found
 
     def violations(self, costs: CostTable, n: int) -> NDArray[np.float64]:
         """`(n,)` relative excess over the constraints on closed-form costs."""
@@ -123,6 +128,7 @@ class Problem:
                 self.spec.seed,
                 self.search_fidelity,
                 self.admissible,
+                spread=len(self.spec.goals.objectives) > 1,
             )
         budget = self.spec.budget
         search = Finalists(
@@ -248,7 +254,7 @@ class Problem:
 
     def _check_resources(self) -> None:
         settings = self.differentiable_settings
-        if settings is None or settings.resources == "none" or self.admissible is not None:
+        if settings is None or settings.resources == "none" or self.cost_constraints:
             return
         names = ", ".join(self.cost_names)
         raise InvalidInputError(
@@ -270,7 +276,3 @@ class Problem:
                     )
                 if metric not in known:
                     raise UnknownNameError(field, metric, known)
-
-
-def _meets_costs(problem: Problem, rows: Genotypes) -> NDArray[np.bool_]:
-    return problem.violations(problem.family.costs(rows), len(rows)) == 0.0

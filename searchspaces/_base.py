@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.core import Candidate, CostTable, Genotypes, SearchSpace
@@ -74,6 +76,13 @@ class ModelFamily(ABC):
         ones, float32 biases and scales);
         `peak_activation_bytes` (the most input, output and kept residual bytes any layer needs).
         A stage whose activations are float reads its input as float. No network is built.
+        """
+
+    @abstractmethod
+    def connected(self, rows: Genotypes) -> NDArray[np.bool_]:
+        """`(n,)` of `(n, d)` rows, whose networks' outputs follow their inputs.
+
+        Others are constant and can learn nothing, so no search asks for them.
         """
 
     @abstractmethod

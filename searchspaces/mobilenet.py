@@ -247,6 +247,10 @@ class MobileNetFamily(ModelFamily):
         bits = zip(self._stages, self.stage_bits(candidate), strict=True)
         return {name: (b.weight, b.activation) for name, b in bits}
 
+    def connected(self, rows: Genotypes) -> NDArray[np.bool_]:
+        """All of them: every block keeps channels."""
+        return np.ones(len(rows), dtype=np.bool_)
+
     def costs(self, rows: Genotypes) -> CostTable:
         """`(n,)` columns for `(n, d)` rows; see the base class for what they count."""
         columns = np.ascontiguousarray(rows.T)

@@ -132,7 +132,11 @@ def front_of(trials: Sequence[Trial], goals: Goals, fidelity: Fidelity | None = 
     if not members:
         return Front((), fidelity, 0)
     columns = columns_of([t.metrics for t in members], goals.metrics)
-    losses = goals.losses(columns)
-    mask = non_dominated(losses, goals.violations(columns, len(members)))
-    order = [i for i in np.argsort(losses[:, 0], kind="stable") if mask[i]]
+    order = front_rows(goals.losses(columns), goals.violations(columns, len(members)))
     return Front(tuple(members[i] for i in order), fidelity, len(members))
+
+
+def front_rows(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of the front among `(n, m)` losses with `(n,)` violations, best first."""
+    members = np.flatnonzero(non_dominated(losses, violations))
+    return members[np.argsort(losses[members, 0], kind="stable")]

@@ -42,6 +42,13 @@ class TrialStore(ABC):
         """The log past sequence number `after`, in order, at most `limit` of it."""
 
     @abstractmethod
+    def finished(self, after: int = 0, limit: int | None = None) -> Sequence[Event]:
+        """The finished events among `events(after)`, at most `limit` of them.
+
+        Their trials come without provenance and artifacts, which are most of what is stored.
+        """
+
+    @abstractmethod
     def last_sequence(self) -> int:
         """Sequence number of the newest event; 0 before the first."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self, assert_never
@@ -210,6 +210,10 @@ class Event:
     at: float
 
 
+MOST_NUMBERS = 10_000
+"""That one `TrialQuery` may name: databases take so many values of a statement, and few more."""
+
+
 @dataclass(frozen=True)
 class TrialQuery:
     """Which trials of a job to list; all by default, by number.
@@ -221,9 +225,10 @@ class TrialQuery:
         after: number of the last trial of the page before.
         newest_first: by falling number.
         limit: at most so many.
+        numbers: of these numbers, at most 10,000; None for any.
 
     Raises:
-        InvalidInputError: a limit below 1.
+        InvalidInputError: a limit below 1, or more numbers than that.
     """
 
     states: tuple[TrialState, ...] = ()
@@ -232,7 +237,10 @@ class TrialQuery:
     after: int | None = None
     newest_first: bool = False
     limit: int | None = None
+    numbers: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise InvalidInputError("limit", self.limit, "at least 1")
+        if self.numbers is not None and len(self.numbers) > MOST_NUMBERS:
+            raise InvalidInputError("numbers", len(self.numbers), f"at most {MOST_NUMBERS:,}")

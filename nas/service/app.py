@@ -8,11 +8,13 @@ import nas
 from nas.jobs import Workspace
 from nas.service import (
     errors,
+    pages,
     routes_about,
     routes_devices,
     routes_files,
     routes_jobs,
     routes_results,
+    routes_views,
 )
 from nas.service.context import LOOPBACK, Service
 from nas.service.monitoring import Timed
@@ -37,8 +39,12 @@ def create_app(settings: ServiceSettings, workspace: Workspace) -> FastAPI:
     app.state.service = service
     errors.install(app)
     said = {status: {"model": ErrorBody} for status in FAILURES}
-    for module in (routes_jobs, routes_results, routes_files, routes_devices, routes_about):
+    for module in (
+        *(routes_jobs, routes_results, routes_views, routes_files, routes_devices),
+        *(routes_about, pages),
+    ):
         app.include_router(module.router, responses=dict(said))  # type: ignore[arg-type]
+    app.include_router(pages.files_router)
     app.include_router(routes_about.health_router, responses={503: {"model": ErrorBody}})
     app.add_middleware(
         Guard,

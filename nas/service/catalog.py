@@ -9,8 +9,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from nas.core.trial import DIFFERENTIABLE
 from nas.strategies.registry import STRATEGIES, Setting
 from searchspaces import FAMILIES
+from workers.differentiable.settings import DifferentiableSettings
+from workers.supernet_settings import SupernetSettings
 
 
 @cache
@@ -41,6 +44,16 @@ def strategy_schemas() -> list[dict[str, Any]]:
                 properties[setting] = {"type": "string"}
         schema = {"type": "object", "properties": properties, "additionalProperties": False}
         found.append(_named(name, "", schema))
+    return found
+
+
+@cache
+def learning_schemas() -> list[dict[str, Any]]:
+    """What may be learned before candidates are tried; `options` is the JSON schema of each."""
+    found = []
+    for name, kind in (("supernet", SupernetSettings), (DIFFERENTIABLE, DifferentiableSettings)):
+        schema = TypeAdapter(kind).json_schema()
+        found.append(_named(name, inspect.getdoc(kind) or "", schema))
     return found
 
 

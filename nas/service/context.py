@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -21,9 +20,9 @@ from nas.core import (
     JobState,
     JobStore,
     NotFoundError,
-    Trial,
     TrialStore,
 )
+from nas.service.columns import ColumnCache, Outcomes
 from nas.service.errors import ForbiddenError, QuotaError
 from nas.service.settings import ServiceSettings
 from nas.spec import JobSpec
@@ -43,8 +42,8 @@ class Service:
     settings: ServiceSettings
     workspace: jobs.Workspace
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    columns: ColumnCache = field(default_factory=ColumnCache)
     _sequences: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _finished: dict[str, tuple[int, list[Trial], list[float]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -136,20 +135,9 @@ class Service:
             self._sequences[job_id] = (now, sequence)
         return sequence
 
-    def finished(self, job_id: str) -> tuple[Sequence[Trial], Sequence[float]]:
-        """Trials in finish order and when each finished; only news is read from the store."""
-        with self._lock:
-            sequence, trials, times = self._finished.get(job_id, (0, [], []))
-        events = self.store.trial_store(job_id).events(sequence)
-        news = [e for e in events if e.kind == "finished"]
-        if events:
-            trials = [*trials, *(e.trial for e in news)]
-            times = [*times, *(e.at for e in news)]
-            with self._lock:
-                if len(self._finished) > 64:
-                    self._finished.pop(next(iter(self._finished)))
-                self._finished[job_id] = (events[-1].sequence, trials, times)
-        return trials, times
+    def outcomes(self, job_id: str) -> Outcomes:
+        """Columns over a job's finished trials."""
+        return self.columns.of(job_id, self.store.trial_store(job_id))
 
 
 def service_of(request: Request) -> Service:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,8 +12,18 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from dashboard.series import at_fidelity, best_so_far, hypervolume_trace
-from nas.core import Fidelity, InvalidInputError, JobState, TrialQuery, TrialState, front_of
+from dashboard.series import best_values
+from nas.core import (
+    Fidelity,
+    InvalidInputError,
+    JobState,
+    Trial,
+    TrialQuery,
+    TrialState,
+    TrialStore,
+    front_rows,
+)
+from nas.core.trial import MOST_NUMBERS
 from nas.core.wire import event_to_json, job_to_json, trial_to_json
 from nas.reporting import write_report
 from nas.service.context import Service
@@ -26,6 +36,11 @@ POLL_SECONDS = 0.4
 KEEP_ALIVE_SECONDS = 5.0
 EVENTS_AT_ONCE = 500
 MOST_POINTS = 2000
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data: blob:"
+)
+"""A report carries its own script, so it runs as a stranger: without this server's cookie."""
 
 
 @router.get("/jobs/{job_id}/trials", response_model=Page[TrialBody])
@@ -62,8 +77,12 @@ def front(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """The Pareto front at the most trusted fidelity there is."""
     job = service.job(user, job_id)
     goals = JobSpec.parse(job.spec).goals
-    done, _ = service.finished(job.job_id)
-    members = front_of(done, goals).trials
+    found = service.outcomes(job.job_id)
+    scored = next((at for f in reversed(Fidelity) if len(at := found.scored(f))), found.number[:0])
+    members = _trials(
+        service.store.trial_store(job.job_id),
+        found.number[scored[front_rows(*found.losses(goals, scored))]].tolist(),
+    )
     return {
         "job_id": job.job_id,
         "objectives": [str(o) for o in goals.objectives],
@@ -77,24 +96,22 @@ def progress(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """Hypervolume and best values of the search's own trials, over their number and time."""
     job = service.job(user, job_id)
     goals = JobSpec.parse(job.spec).goals
-    done, times = service.finished(job.job_id)
-    of = {trial.number: at for trial, at in zip(done, times, strict=True)}
-    by_fidelity = {f: at_fidelity(done, f) for f in (Fidelity.INHERITED, Fidelity.TRAINED)}
-    fidelity, kept = max(by_fidelity.items(), key=lambda item: len(item[1]))
-    if not kept:
+    found = service.outcomes(job.job_id)
+    if found.searched is None:
         return {"n_finished": [], "at": [], "hypervolume": [], "best": {}, "fidelity": None}
-    trace, best = hypervolume_trace(kept, goals), best_so_far(kept, goals)
-    n = len(kept)
+    at, trace = found.scored(found.searched), found.trace(goals)
+    best = best_values(*found.losses(goals, at), goals)
+    n = len(at)
     chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).round().astype(int))
     return {
         "n_finished": (chosen + 1).tolist(),
-        "at": [of[kept[i].number] for i in chosen],
-        "hypervolume": trace[chosen].tolist(),
+        "at": found.at[at[chosen]].tolist(),
+        "hypervolume": (trace[chosen] / (trace[-1] or 1.0)).tolist(),
         "best": {
             name: [None if np.isnan(v) else float(v) for v in values[chosen]]
             for name, values in best.items()
         },
-        "fidelity": fidelity,
+        "fidelity": found.searched.value,
     }
 
 
@@ -126,7 +143,16 @@ def report(job_id: str, user: AnyUser, service: TheService) -> HTMLResponse:
     """The self-contained HTML report."""
     job = service.job(user, job_id)
     path = service.workspace.folder(job) / "report.html"
-    return HTMLResponse(write_report(service.workspace, job, path).read_text())
+    html = write_report(service.workspace, job, path).read_text()
+    return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+def _trials(store: TrialStore, numbers: Sequence[int]) -> list[Trial]:
+    """The trials of these numbers, in this order."""
+    parts = range(0, len(numbers), MOST_NUMBERS)
+    pages = (store.page(TrialQuery(numbers=numbers[i : i + MOST_NUMBERS])) for i in parts)
+    found = {trial.number: trial for page in pages for trial in page}
+    return [found[number] for number in numbers]
 
 
 async def _stream(

@@ -226,3 +226,77 @@ class ReportBody(AgentBody):
     claim: str = Field(max_length=64)
     profile: dict[str, Any] | None = None
     error: str | None = Field(default=None, max_length=2000)
+
+
+class RowBody(BaseModel):
+    """A trial in a table."""
+
+    number: int
+    state: Literal["running", "completed", "failed"]
+    fidelity: str | None
+    effort: float
+    key: str | None = Field(description="of the candidate; null for shared training")
+    method: str | None = Field(description="of shared training")
+    metrics: dict[str, float]
+    values: dict[str, Any]
+    error: str | None
+    seconds: float
+
+
+class TableBody(BaseModel):
+    """A page of a table, and how many rows it has in all."""
+
+    total: int
+    items: list[RowBody]
+
+
+class PredictionBody(BaseModel):
+    """Out-of-fold predictions beside what was measured."""
+
+    number: list[int]
+    predicted: list[float]
+    measured: list[float]
+    tau: float | None = Field(description="Kendall's tau-b")
+
+
+class AnalysisBody(BaseModel):
+    """What the search trials say of predictor and decisions; empty with fewer than 10."""
+
+    n_trials: int
+    importance: dict[str, dict[str, float]]
+    prediction: dict[str, PredictionBody]
+    harmful: list[dict[str, Any]]
+
+
+class LayerBody(BaseModel):
+    """A layer with weights, after pruning."""
+
+    name: str
+    stage: str | None
+    kind: str
+    n_in: int
+    n_out: int
+    kernel: int
+    stride: int
+    height: int
+    width: int
+    params: int
+    macs: int
+    zeros: float = Field(description="share of weights that are zero")
+    weight_bits: int | None
+    activation_bits: int | None
+
+
+class SessionRequest(BaseModel):
+    """A token, to be kept by the browser."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: str = Field(min_length=1, max_length=200)
+
+
+class SessionBody(BaseModel):
+    """Who logged in."""
+
+    owner: str
+    role: str

@@ -25,6 +25,10 @@ CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
 PLAIN_FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 """What a foreign web page can send without asking first; a bearer token it cannot."""
 
+COOKIE = "nas_session"
+PAGE_HEADER = "x-nas-page"
+"""What a page of this server sends with every change; foreign pages would have to ask first."""
+
 bearer = HTTPBearer(auto_error=False, description="made by `nas token create`")
 
 
@@ -48,11 +52,22 @@ def bearer_of(
 ) -> User:
     """The user of the request's token; anyone is admin where there are no tokens (loopback only).
 
+    The token comes as a bearer token, or in the cookie of a session; then changes must come from
+    a page of this server.
+
     Raises:
+        ForbiddenError: a change by a session, from elsewhere.
         UnauthorizedError: a token is needed and none is given, or it is not valid.
     """
     accounts = service.accounts
     if credentials is None:
+        kept = request.cookies.get(COOKIE)
+        if kept is not None and "authorization" not in request.headers:
+            token = accounts.token_of(kept)
+            if token is not None:
+                if request.method in CHANGES:
+                    own_page(request)
+                return User(token.owner, token.role)
         if service.needs_token or "authorization" in request.headers:
             raise UnauthorizedError("a bearer token is needed: nas token create")
         if request.method in CHANGES and request.headers.get("origin") is not None:
@@ -86,6 +101,17 @@ def device_agent(user: Annotated[User, Depends(bearer_of)]) -> User:
             "an agent needs a token of role device: nas token create --role device"
         )
     return user
+
+
+def own_page(request: Request) -> None:
+    """Refuse what a foreign page may have sent with this browser's cookie.
+
+    Raises:
+        ForbiddenError: without the header that only pages of this server can set.
+    """
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    if request.headers.get(PAGE_HEADER) != "1" or site not in ("same-origin", "none"):
+        raise ForbiddenError("a session changes things only from pages of this server")
 
 
 def admin(user: Annotated[User, Depends(current_user)]) -> User:

@@ -107,7 +107,8 @@ class History:
         keys = self._space.keys(rows)
         mask = np.zeros(len(rows), dtype=np.bool_)
         mask[np.unique(keys, return_index=True)[1]] = True
-        mask &= ~np.isin(keys, np.fromiter(self.keys, np.uint64, len(self.keys)))
+        new = (key not in self.keys for key in keys.tolist())  # costs nothing per trial told
+        mask &= np.fromiter(new, np.bool_, len(keys))
         if len(chosen):
             mask &= ~np.isin(keys, self._space.keys(np.stack(chosen)))
         return mask

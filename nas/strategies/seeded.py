@@ -25,11 +25,13 @@ N_DRAWN = 4096
 
 
 class Seeded(SearchStrategy):
-    """Asks for the likeliest candidates of a distribution; then for what `search` asks.
+    """Asks for candidates of a distribution; then for what `search` asks.
 
     Of 4,096 drawn candidates the likeliest that are admissible and were never asked; decisions that
     are inactive count as if they had their likeliest option, so that the first has that of every
-    decision. Whoever learns the distribution hands it over by `follow`, before the first `ask`.
+    decision. Where candidates are wanted that differ, the first of them and then the others as they
+    were drawn: the likeliest differ in a decision or two, which is no front of trade-offs. Whoever
+    learns the distribution hands it over by `follow`, before the first `ask`.
 
     Args:
         search: goes on after the first candidates; told of all of them.
@@ -38,6 +40,7 @@ class Seeded(SearchStrategy):
         seed: of the draws.
         fidelity: of the tasks.
         admissible: which rows may be asked at all; None for every row.
+        spread: whether candidates are wanted that differ.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Seeded(SearchStrategy):
         seed: int,
         fidelity: Fidelity,
         admissible: Admissible | None = None,
+        spread: bool = False,
     ) -> None:
         self._search = search
         self._space = space
@@ -55,8 +59,9 @@ class Seeded(SearchStrategy):
         self._seed = seed
         self._fidelity = fidelity
         self._admissible = admissible
+        self._spread = spread
         self._history = History(space, fidelity)
-        self._likeliest: Genotypes = np.empty((0, len(space)), dtype=np.int16)
+        self._offered: Genotypes = np.empty((0, len(space)), dtype=np.int16)
 
     def follow(self, probabilities: Mapping[str, Sequence[float]]) -> None:
         """Take a distribution: by decision, probabilities of its options."""
@@ -70,8 +75,9 @@ class Seeded(SearchStrategy):
             known = np.log(np.maximum(p, 1e-300))
             logs += np.where(rows[:, i] >= 0, known[raw[:, i]], known.max())
         _, first = np.unique(self._space.keys(rows), return_index=True)
-        rows = rows[first[np.argsort(-logs[first], kind="stable")]]
-        self._likeliest = rows if self._admissible is None else rows[self._admissible(rows)]
+        likeliest = first[np.argsort(-logs[first], kind="stable")]
+        rows = rows[np.sort(first) if self._spread else likeliest]
+        self._offered = rows if self._admissible is None else rows[self._admissible(rows)]
 
     def ask(self, n: int) -> Sequence[Task]:
         """At most `n` next tasks; [] where nothing is left to try."""
@@ -79,7 +85,7 @@ class Seeded(SearchStrategy):
         left = min(self._n_candidates - history.n_started, n)
         if left <= 0:
             return self._search.ask(n)
-        rows = self._likeliest[history.unseen(self._likeliest)][:left]
+        rows = self._offered[history.unseen(self._offered)][:left]
         if not len(rows):
             return self._search.ask(n)
         return [Evaluate(self._space.candidate(row), self._fidelity) for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from nas.core import Candidate, CostTable, Genotypes, InvalidInputError, SearchSpace
@@ -97,6 +98,14 @@ class CellFamily(ModelFamily):
         columns = np.ascontiguousarray(rows.T)
         bits = [BitColumns.of(self.space, columns, name) for name in STAGES]
         return cell_costs(self.skeleton, self.space, columns, bits).table()
+
+    def connected(self, rows: Genotypes) -> NDArray[np.bool_]:
+        """`(n,)` whether every cell of `(n, d)` rows joins an input to its output."""
+        columns = np.ascontiguousarray(rows.T)
+        topology = self.skeleton.topology
+        owners = self.skeleton.owners
+        cells = [topology.connected(self.space, columns, owner) for owner in owners]
+        return np.asarray(np.logical_and.reduce(cells))
 
     def supernet(self) -> Supernet:
         """Refuses: operations of a cell share no weights that a candidate could inherit.

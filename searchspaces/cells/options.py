@@ -60,6 +60,7 @@ class CellOptions(Options):
             check_whole("n_nodes", self.n_nodes, 2 if self.topology == "dense" else 1, 8)
         if self.operations is not None:
             self._check_operations(self.operations)
+        self._check_connected()
         check_whole("width", self.width, 4, 512)
         check_whole("relaxed_width", self.relaxed_width, 4, 512)
         check_whole("cells", self.cells, 1, 20)
@@ -72,6 +73,15 @@ class CellOptions(Options):
         if self.topology == "dense":
             return Dense(self.n_nodes or 4, self.operations or DENSE_OPERATIONS)
         return Pairs(self.n_nodes or 2, self.operations or PAIRS_OPERATIONS)
+
+    def _check_connected(self) -> None:
+        operations = self.operations or DENSE_OPERATIONS
+        if self.topology == "pairs" or "none" not in operations:
+            return
+        if self.n_nodes == 2:
+            raise refused("operations", operations, "no `none` with 2 nodes, joined by one edge")
+        if len(operations) == 1:
+            raise refused("operations", operations, "more than `none`, which gives constants alone")
 
     def _check_operations(self, names: tuple[str, ...]) -> None:
         check_texts("operations", names, "names of operations")

@@ -74,6 +74,13 @@ class Topology(ABC):
     def slots(self, space: SearchSpace, columns: NDArray[np.int16], owner: str) -> list[Slot]:
         """Of the cells of `(d, n)` columns, by target."""
 
+    def connected(
+        self, space: SearchSpace, columns: NDArray[np.int16], owner: str
+    ) -> NDArray[np.bool_]:
+        """`(n,)` whether the cells of `(d, n)` columns have a way from an input to the output."""
+        live = [slot.live for slot in self.slots(space, columns, owner)]
+        return np.asarray(np.logical_or.reduce(live))
+
 
 class Dense(Topology):
     """Every pair of nodes is joined by one operation; the last node is the output.

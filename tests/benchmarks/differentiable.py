@@ -15,10 +15,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import mean, median, stdev
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from nas.core import Evaluate, Fidelity, Genotypes
@@ -53,6 +55,7 @@ SWITCHES = {
     "one level": replace(PLAIN, gradient="one-level"),
     "Gumbel": replace(FALLING, sampling="gumbel"),
     "the default": DifferentiableSettings(),
+    "score function": DifferentiableSettings(gradient="score-function"),
     "straight-through": replace(PLAIN, sampling="straight-through", epochs=60),
     "small temperature": replace(FALLING, temperature=1.0, noise_share=0.2),
     "entropy-adaptive": replace(PLAIN, schedule="entropy", least_temperature=0.01),
@@ -130,7 +133,13 @@ def problem(source: str) -> tuple[TabularBenchmark, Dataset, Limits]:
     torch.set_num_threads(1)
     table = tabular_benchmark("nasbench201", data_folder())
     data = load_dataset(source, limit=N_IMAGES[source])
-    return table, data, Limits(table.space, table.costs)
+    return table, data, Limits(table.space, table.costs, partial(connected, table))
+
+
+def connected(table: TabularBenchmark, rows: Genotypes) -> NDArray[np.bool_]:
+    """`(n,)` which of `(n, d)` cells join their input to their output."""
+    columns = np.ascontiguousarray(rows.T)
+    return Dense(4, OPERATIONS).connected(table.space, columns, "")
 
 
 def proxy(table: TabularBenchmark, data: Dataset, seed: int) -> RelaxedCells:
@@ -152,7 +161,12 @@ def searched(source: str, name: str, seed: int) -> Run:
     trainer.train(settings.epochs, report=lambda _: None)
     found = trainer.result()
     likeliest = Seeded(
-        RandomSearch(table.space, seed), table.space, N_TRIED, seed, Fidelity.TRAINED
+        RandomSearch(table.space, seed),
+        table.space,
+        N_TRIED,
+        seed,
+        Fidelity.TRAINED,
+        limits.connected,
     )
     likeliest.follow(dict(zip(table.space.names, found.probabilities, strict=True)))
     rows = [table.space.row(t.candidate) for t in likeliest.ask(N_TRIED) if isinstance(t, Evaluate)]

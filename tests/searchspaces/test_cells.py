@@ -210,6 +210,24 @@ def test_a_cell_without_operations_is_a_network_of_its_bias(tmp_path: Path, bits
     np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-5)
 
 
+@given(rngs, kinds, st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_connected_networks_are_those_whose_output_follows_the_input(
+    rng: np.random.Generator, kind: dict[str, object], unshared: bool
+) -> None:
+    operations = (
+        {"operations": ["none", "skip_connect", "nor_conv_3x3"]} if "n_nodes" in kind else {}
+    )
+    family = searchspaces.family(
+        "cells", (1, 8, 8), 5, {**kind, **operations, "unshared": unshared}
+    )
+    row = family.space.sample(1, rng)
+    network = family.build(family.space.candidate(row[0])).eval()
+    with torch.no_grad():
+        logits = network(torch.randn(8, *family.input_shape))
+    assert family.connected(row)[0] == bool((logits != logits[0]).any())
+
+
 def test_edges_that_lead_nowhere_are_not_built_and_cost_nothing() -> None:
     family = searchspaces.family("cells", (1, 8, 8), 5, DENSE)
     values = dict(
@@ -255,6 +273,8 @@ def test_sparse_operations_are_shipped_with_their_zeros() -> None:
         ({"operations": ["nor_conv_3x3/4:2"]}, "operations"),
         ({"operations": ["noise"]}, "operations"),
         ({"operations": ["none"], "topology": "pairs"}, "operations"),
+        ({"operations": ["none"]}, "operations"),
+        ({"n_nodes": 2}, "operations"),
         ({"width": 2}, "width"),
         ({"cells": 0}, "cells"),
         ({"relaxed_cells": 2}, "relaxed_cells"),

@@ -309,3 +309,9 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         )
     )
     return paths
+
+
+def test_answers_do_not_wait_for_acknowledgements(server: Server) -> None:
+    with httpx.Client(base_url=server.url) as http:
+        times = [http.get("/v1/jobs").elapsed.total_seconds() for _ in range(40)]
+    assert min(times[20:]) < 0.03  # Nagle's algorithm and delayed ones together take 40 ms

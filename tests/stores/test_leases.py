@@ -233,7 +233,7 @@ def test_asking_ends_a_lease_that_ran_out(store: JobStore, job: Job) -> None:
         store.renew(lease, 30)
 
 
-@pytest.mark.parametrize("state", set(JobState) - {JobState.PAUSED, JobState.CANCELLED})
+@pytest.mark.parametrize("state", sorted(set(JobState) - {JobState.PAUSED, JobState.CANCELLED}))
 def test_only_pausing_and_cancelling_can_be_asked_for(
     store: JobStore, job: Job, state: JobState
 ) -> None:

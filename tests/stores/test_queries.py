@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -14,6 +15,7 @@ from nas.core import (
     Candidate,
     ConflictError,
     Evaluate,
+    EventKind,
     Fidelity,
     InvalidInputError,
     Job,
@@ -205,3 +207,28 @@ def test_one_trial_and_parts_of_the_log_are_read(store: JobStore) -> None:
     for number in (-1, 6):
         with pytest.raises(NotFoundError, match="trial"):
             log.trial(number)
+
+
+def test_finished_events_come_without_what_is_large(store: JobStore) -> None:
+    log = store.trial_store(store.create_job("j", {}).job_id)
+    numbers = [
+        log.create(Evaluate(Candidate({"w": i}, str(i)), Fidelity.TRAINED)) for i in range(4)
+    ]
+    for trial in numbers[:2]:
+        log.finish(trial.completed({"a": 1.0}, {"a": {"kind": "measured"}}, {"onnx": "f"}, 2.0))
+    log.finish(numbers[3].failed("why"))
+    full = [e for e in log.events() if e.kind is EventKind.FINISHED]
+    lean = [replace(e, trial=replace(e.trial, provenance={}, artifacts={})) for e in full]
+    assert list(log.finished()) == lean
+    assert list(log.finished(after=lean[0].sequence, limit=1)) == lean[1:2]
+    assert list(log.finished(after=log.last_sequence())) == []
+
+
+def test_trials_are_found_by_their_numbers(store: JobStore) -> None:
+    log = store.trial_store(store.create_job("x", {}).job_id)
+    for _ in range(5):
+        log.create(TrainShared("supernet", 1))
+    assert [t.number for t in log.page(TrialQuery(numbers=(4, 1, 9)))] == [1, 4]
+    assert log.page(TrialQuery(numbers=())) == []
+    with pytest.raises(InvalidInputError, match="numbers"):
+        TrialQuery(numbers=range(20_000))

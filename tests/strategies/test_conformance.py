@@ -203,14 +203,40 @@ def test_the_likeliest_candidates_come_first_then_the_search_that_knows_them() -
     assert len(set(asked)) == 12
 
 
+def test_candidates_that_are_to_differ_are_drawn_after_the_likeliest() -> None:
+    space = make_space(5)
+    shares = {d.name: [0.6] + [0.4 / (len(d.options) - 1)] * (len(d.options) - 1)
+              for d in space.decisions}  # fmt: skip
+    asked = []
+    for spread in (False, True):
+        inner = RandomSearch(space, 0)
+        strategy = Seeded(inner, space, 60, 0, Fidelity.TRAINED, spread=spread)
+        strategy.follow(shares)
+        tasks = strategy.ask(60)
+        rows = np.stack([space.row(t.candidate) for t in tasks if isinstance(t, Evaluate)])
+        assert (rows[0] <= 0).all()
+        asked.append((rows[:20] > 0).sum(axis=1).mean())
+    likeliest, drawn = asked
+    assert likeliest < 1.7 < drawn
+
+
 def simulate(
-    strategy: SearchStrategy, space: SearchSpace, n: int, workers: int, seed: int = 0
+    strategy: SearchStrategy,
+    space: SearchSpace,
+    n: int,
+    workers: int,
+    seed: int = 0,
+    before: Sequence[Trial] = (),
 ) -> list[Trial]:
-    """Events of an asynchronous run: out-of-order finishes, every ninth trial fails."""
+    """Events of an asynchronous run: out-of-order finishes, every ninth trial fails.
+
+    Goes on from the events `before`, of which none may still run.
+    """
     rng = np.random.default_rng(seed)
-    log: list[Trial] = []
+    log = list(before)
+    strategy.tell(log)
     running: list[Trial] = []
-    number = 0
+    number = len(log) // 2
     while True:
         while number < n and len(running) < workers:
             tasks = strategy.ask(1)
@@ -339,6 +365,24 @@ def test_finalists_are_the_front_after_the_search_is_done() -> None:
                 j for j in np.flatnonzero(better & feasible) if done[j].candidate.key not in chosen
             ]  # type: ignore[union-attr]
             assert not outside
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_one_ended() -> None:
+    space = make_space(5)
+
+    def finalists(n_trials: int, n_finalists: int) -> SearchStrategy:
+        return Finalists(RandomSearch(space, 0), GOALS, n_trials, n_finalists)
+
+    small = simulate(finalists(10, 3), space, 1000, workers=2)
+    assert len(small) == 2 * 13
+    large = simulate(finalists(25, 6), space, 1000, workers=2, before=small)
+    started = [t for t in large if t.state is TrialState.RUNNING]
+    assert started[:13] == [t for t in small if t.state is TrialState.RUNNING]
+    assert sum(t.fidelity is Fidelity.TRAINED for t in started) == 25
+    assert all(t.fidelity is Fidelity.TRAINED for t in started[13:28])
+    deployed = [t.candidate.key for t in started if t.fidelity is Fidelity.DEPLOYED and t.candidate]
+    assert len(set(deployed)) == len(deployed)
+    assert 6 <= len(deployed) <= 9
 
 
 def test_finalists_stop_searching_when_worker_seconds_are_spent() -> None:

@@ -24,6 +24,7 @@ from nas.core import (
     InvalidInputError,
     Report,
 )
+from nas.core.expectation import drawn_rows
 from searchspaces.cells.skeleton import Skeleton
 from searchspaces.cells.topology import Dense, cell_space
 from searchspaces.relaxed import RelaxedCells
@@ -34,6 +35,7 @@ from workers.differentiable.gradients import (
     amended,
     first_order,
     largest_curvature,
+    score_function,
     second_order,
 )
 from workers.differentiable.health import curvature_has_grown, kept_epoch
@@ -91,6 +93,7 @@ SWITCHES = {
     "second": replace(FEW, gradient="second"),
     "amended": replace(FEW, gradient="amended"),
     "one-level": replace(FEW, gradient="one-level"),
+    "score-function": replace(FEW, gradient="score-function", sampling="straight-through"),
     "gumbel": replace(FEW, sampling="gumbel", schedule="exponential", least_temperature=0.1),
     "straight-through": replace(FEW, sampling="straight-through"),
     "entropy": replace(FEW, schedule="entropy", least_temperature=0.01, noise_share=0.2),
@@ -196,6 +199,22 @@ def test_the_second_order_gradient_is_that_through_one_step() -> None:
         return by_logits + through
 
     torch.testing.assert_close(found, held_out_at(moved.detach()), rtol=1e-4, atol=1e-6)
+
+
+def test_the_score_function_gradient_is_that_of_the_expected_loss() -> None:
+    found, generator = distribution(), torch.Generator().manual_seed(0)
+    table = torch.randn(4, 4, 4, generator=generator)
+    settings = replace(FEW, sampling="straight-through", gradient="score-function")
+    p = found.probabilities()
+    exact = torch.autograd.grad(torch.einsum("ijk,i,j,k", table, *p), list(found.logits))
+    total = [torch.zeros(4)] * 3
+    for _ in range(2000):
+        rows = [found.drawn_row(found.draw(settings, generator)) for _ in range(4)]
+        losses = torch.stack([table[tuple(int(o) for o in row)] for row in rows])
+        logs = torch.stack([found.log_probability(row) for row in rows])
+        step = score_function(losses, logs, list(found.logits))
+        total = [a + b / 2000 for a, b in zip(total, step, strict=True)]
+    torch.testing.assert_close(torch.cat(total), torch.cat(list(exact)), atol=0.03, rtol=0)
 
 
 def test_power_iteration_finds_the_full_hessians_eigenvalue(digits: Dataset) -> None:
@@ -330,6 +349,82 @@ def test_limits_know_both_sides_of_a_bound() -> None:
     assert limits.met(rows).tolist() == [False, True, False, True]
 
 
+# -------------------------------------------------------------------- constant networks
+
+
+def connected(rows: np.ndarray) -> np.ndarray:
+    """Whether the cells of three nodes join input and output."""
+    return TOPOLOGY.connected(SPACE, np.ascontiguousarray(rows.T), "")
+
+
+def mostly_none(share: float) -> Distribution:
+    found = Distribution([4, 4, 4], FREE, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for logits in found.logits:
+            logits.copy_(
+                torch.tensor([share, (1 - share) / 3, (1 - share) / 3, (1 - share) / 3]).log()
+            )
+    return found
+
+
+@pytest.mark.parametrize("share", [0.25, 0.7, 0.9])
+def test_expected_costs_are_those_of_connected_candidates(share: float) -> None:
+    found, rows = mostly_none(share), SPACE.rows()
+    probability = np.prod([p[rows[:, i]] for i, p in enumerate(found.as_numpy())], axis=0)
+    exact = np.average(convolutions(rows)["weights"], weights=probability * connected(rows))
+    limits, rng = Limits(SPACE, convolutions, connected), np.random.default_rng(0)
+    draws = [limits.expected_costs(found, 1.0, rng)["weights"] for _ in range(300)]
+    assert np.mean(draws) == pytest.approx(exact, rel=0.08)
+
+
+def test_a_price_alone_never_makes_constant_networks_likely() -> None:
+    for seed in range(3):
+        found = Distribution([4, 4, 4], FREE, torch.Generator().manual_seed(seed))
+        limits = Limits.of(SPACE, convolutions_and_stem, Goals.parse(["weights:min"]), connected)
+        optimizer, rng = torch.optim.Adam(found.parameters(), 0.05), np.random.default_rng(seed)
+        for _ in range(300):
+            optimizer.zero_grad()
+            limits.price(found, 1.0, rng).backward()
+            optimizer.step()
+        rows = drawn_rows(found.as_numpy(), 500, rng)
+        assert convolutions(rows)["weights"][connected(rows)].mean() < 1.0
+        assert connected(rows).mean() > 0.5
+
+
+def convolutions_and_stem(rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {"weights": 1.0 + convolutions(rows)["weights"]}
+
+
+def test_no_step_draws_a_constant_network(digits: Dataset) -> None:
+    settings = replace(FEW, epochs=1, sampling="straight-through")
+    trained = trainer(digits, settings, Limits(SPACE, convolutions, connected))
+    trained.distribution.load_state_dict(mostly_none(0.9).state_dict())
+    drawn: list[np.ndarray] = []
+
+    def record(_: nn.Module, arguments: tuple[Tensor, list[Tensor]]) -> None:
+        drawn.append(np.array([int(p.detach().argmax()) for p in arguments[1]], dtype=np.int16))
+
+    trained.network.register_forward_pre_hook(record)
+    trained.train(1, None, quiet)
+    assert len(drawn) > 5
+    derived = np.array(trained.health[-1].derived, dtype=np.int16)
+    assert connected(np.stack([*drawn[:4], derived])).all()
+
+
+@pytest.mark.parametrize("unshared", [False, True])
+def test_a_short_search_that_prices_costs_hands_over_networks_that_can_learn(
+    digits: Dataset, unshared: bool
+) -> None:
+    family = searchspaces.family("cells", (1, 8, 8), 10, {"unshared": unshared})
+    goals = Goals.parse(["accuracy", "weight_bytes"])
+    settings = DifferentiableSettings(epochs=2, cost_weight=2.0, architecture_rate=0.2)
+    trained = new_trainer(family, digits, goals, settings, 0)
+    trained.train(2, None, quiet)
+    assert family.connected(np.array([trained.health[-1].derived], dtype=np.int16))[0]
+    found = trained.distribution.as_numpy()
+    assert family.connected(drawn_rows(found, 500, np.random.default_rng(0))).mean() > 0.1
+
+
 # -------------------------------------------------------------------- health
 
 
@@ -340,12 +435,20 @@ def test_growing_curvature_ends_the_search_and_the_epoch_before_counts() -> None
     assert curvature_has_grown(grown)
     assert kept_epoch(grown) == 12
     assert kept_epoch(flat) == len(flat)
-    assert not curvature_has_grown([None, 1.0, None, 9.0])  # too early
+
+
+def test_curvature_of_untrained_networks_alone_is_nothing_to_compare_with() -> None:
+    rising = [c for i in range(12) for c in (None, 0.1 * 2**i)]  # as long as weights are new
+    stops = [n for n in range(len(rising) + 1) if curvature_has_grown(rising[:n])]
+    assert stops[0] == 2 * (5 + 4)  # both means, 4 measurements apart, are of 5 each
+    assert kept_epoch(rising[: stops[0]]) == 2 * 5
+    settling = [c for value in (0.5, 0.8, *[1.0] * 10) for c in (None, value)]
+    assert not any(curvature_has_grown(settling[:n]) for n in range(len(settling) + 1))
 
 
 ADAPT = replace(
     FEW,
-    epochs=18,
+    epochs=24,
     curvature="adapt",
     teachers=2,
     teacher_epochs=1,
@@ -357,10 +460,10 @@ ADAPT = replace(
 
 @pytest.fixture
 def growing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Curvature that grows at epoch 16, after going back at epoch 10, and then never again."""
+    """Curvature that grows at epoch 24, after going back at epoch 18, and then never again."""
 
     def curvature(self: DifferentiableTrainer, temperature: float, rng: object) -> float:
-        from_epoch = (16, 10, 99)[self.rollbacks]
+        from_epoch = (24, 18, 99)[self.rollbacks]
         return 9.0 if self.epoch + 1 >= from_epoch else 1.0
 
     monkeypatch.setattr(DifferentiableTrainer, "_curvature", curvature)
@@ -368,7 +471,7 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def adapted(data: Dataset, lines: list[str] | None = None) -> DifferentiableTrainer:
     trained = trainer(data, ADAPT)
-    trained.train(18, None, quiet if lines is None else lines.append)
+    trained.train(24, None, quiet if lines is None else lines.append)
     return trained
 
 
@@ -377,11 +480,11 @@ def test_growing_curvature_goes_back_and_on_with_more_decay(digits: Dataset) -> 
     lines: list[str] = []
     trained = adapted(digits, lines)
     told = [line for line in lines if "grown" in line]
-    assert ["epoch 8" in told[0], "epoch 2" in told[1]] == [True, True]
+    assert ["epoch 16" in told[0], "epoch 10" in told[1]] == [True, True]
     assert "decay 0.0015" in told[0]
-    assert (trained.rollbacks, len(told), len(lines)) == (2, 2, 2 + 16 + 2 + 16)
-    assert [h.epoch for h in trained.health] == list(range(1, 19))
-    assert [h.weight_decay for h in trained.health] == [3e-4] * 2 + [3e-3] * 16
+    assert (trained.rollbacks, len(told), len(lines)) == (2, 2, 2 + 24 + 2 + 14)
+    assert [h.epoch for h in trained.health] == list(range(1, 25))
+    assert [h.weight_decay for h in trained.health] == [3e-4] * 10 + [3e-3] * 14
     assert trained.result() == trained.health[-1]
 
 
@@ -390,9 +493,9 @@ def test_epochs_after_going_back_are_those_of_a_training_that_changed_its_decay_
     digits: Dataset,
 ) -> None:
     plain = trainer(digits, ADAPT)
-    plain.train(2, None, quiet)
+    plain.train(10, None, quiet)
     plain._decay.rollbacks = 2
-    plain.train(18, None, quiet)
+    plain.train(24, None, quiet)
     trained = adapted(digits)
     assert torch.equal(state(plain), state(trained))
     assert plain.health == trained.health
@@ -412,7 +515,7 @@ def test_a_training_killed_again_and_again_goes_back_as_an_unbroken_one(
 
     path = tmp_path / "state.safetensors"
     n_deaths = 0
-    for until in [6] * 6 + [12] * 6 + [18] * 30:
+    for until in [8] * 6 + [16] * 6 + [24] * 30:
         broken = trainer(digits, ADAPT)
         try:
             broken.train(until, path, deadly)
@@ -428,7 +531,7 @@ def test_a_training_killed_again_and_again_goes_back_as_an_unbroken_one(
 def test_a_task_of_a_training_that_went_back_says_so(
     digits: Dataset, tmp_path: Path, growing: None
 ) -> None:
-    for epochs in (9, 16):
+    for epochs in (9, 24):
         found = evaluator(digits, tmp_path, ADAPT).train_shared("differentiable", epochs, quiet)
         about = found.provenance["differentiable"]
         assert len(about["history"]) == found.metrics["epochs"] == epochs
@@ -485,6 +588,7 @@ def test_epochs_tell_gap_entropy_and_collapse(digits: Dataset) -> None:
         ({"epoch": 3}, "differentiable"),
         ({"epochs": 0}, "differentiable.epochs"),
         ({"gradient": "third"}, "differentiable.gradient"),
+        ({"gradient": "score-function", "sampling": "softmax"}, "scores single candidates"),
         ({"max_weight": 1}, "differentiable.max_weight"),
         ({"max_weight": True}, "leaves one option at weight 1"),
         ({"drop": 0.1, "sampling": "gumbel"}, "dropped already"),

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nas.core import Genotypes
 from workers.differentiable.settings import DifferentiableSettings
 
 FIRST_SPREAD = 1e-3
@@ -102,6 +103,18 @@ class Distribution(nn.Module):
                 weights = torch.where(kept, 1 - weights.max() + weights, 0.0)
             mixed.append(weights)
         return mixed
+
+    @torch.no_grad()
+    def drawn_row(self, draw: Draw) -> Genotypes:
+        """`(d,)` the options that `draw` makes likeliest, the ones of straight-through mixtures."""
+        pairs = zip(self.logits, draw.noise, strict=True)
+        return np.array([int((logits + noise).argmax()) for logits, noise in pairs], dtype=np.int16)
+
+    def log_probability(self, row: Genotypes) -> Tensor:
+        """`()` logarithm of the probability that the active decisions of a `(d,)` row are drawn."""
+        pairs = zip(self.logits, row, strict=True)
+        terms = [logits.log_softmax(0)[int(option)] for logits, option in pairs if option >= 0]
+        return torch.stack(terms).sum()
 
     @torch.no_grad()
     def one_hot(self, row: NDArray[np.int16]) -> list[Tensor]:

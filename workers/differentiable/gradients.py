@@ -43,6 +43,8 @@ def by_logits(problem: Bilevel, settings: DifferentiableSettings, rate: float) -
             return amended(problem, settings.amended_rate)
         case "first" | "one-level":
             return first_order(problem)
+        case "score-function":
+            raise AssertionError("it needs drawn candidates, not a mixture: see `score_function`")
 
 
 def first_order(problem: Bilevel) -> list[Tensor]:
@@ -81,6 +83,21 @@ def amended(problem: Bilevel, rate: float) -> list[Tensor]:
     product = _difference(problem.train, problem.weights, by_weights, problem.weights)
     implicit = _mixed_product(problem, product)
     return [g - rate * h for g, h in zip(direct, implicit, strict=True)]
+
+
+def score_function(losses: Tensor, log_probabilities: Tensor, logits: Tensors) -> list[Tensor]:
+    """The gradient of the expected loss of a candidate, from `(k,)` losses of drawn ones, k > 1.
+
+    Without bias: each loss, less the mean of the others', times the slope of the `(k,)` logarithm
+    of the candidate's probability. What all of them have in common, as the probability of being
+    connected, drops out.
+
+    Reference: Williams 1992 (REINFORCE); Cai et al. 2019 (ProxylessNAS), equation 9, for
+    architectures; Kool et al. 2019 (Buy 4 REINFORCE samples), for the baseline.
+    """
+    n = len(losses)
+    advantages = (losses - losses.mean()) * n / (n - 1)
+    return _gradients((advantages.detach() * log_probabilities).mean(), logits)
 
 
 def largest_curvature(

@@ -1,4 +1,4 @@
-"""Limits on expected costs, as a loss or by projection."""
+"""What candidates must be, and limits on their expected costs, as a loss or by projection."""
 
 from __future__ import annotations
 
@@ -15,35 +15,56 @@ from nas.core.expectation import expected
 from workers.differentiable.distribution import Distribution
 
 MAX_PROJECTIONS = 200
+LEAST_SHARE = 1e-3
+"""Of connected candidates, below which their expected costs are no longer divided by it."""
+
 STEP = 0.05
 """Length of a projection step in the space of logits, per decision."""
+
+
+Connected = Callable[[Genotypes], NDArray[np.bool_]]
+
+
+def all_connected(rows: Genotypes) -> NDArray[np.bool_]:
+    """`(n,)` True: of spaces without constant networks."""
+    return np.ones(len(rows), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
 class Limits:
     """Bounds on costs that can be told without training.
 
+    Candidates that are not connected are never handed over, so an expected cost is one of those
+    that are: `E[cost, connected] / P[connected]`. Else a constant network would be a bargain.
+
     Attributes:
         space: of the candidates.
         costs: columns of `(n, d)` rows: closed forms, tables, or a predictor's.
+        connected: `(n,)` which of `(n, d)` rows are networks whose output follows their input.
         constraints: on columns of these costs.
         objectives: columns that should be small.
     """
 
     space: SearchSpace
     costs: Callable[[Genotypes], CostTable]
+    connected: Connected = all_connected
     constraints: tuple[Constraint, ...] = ()
     objectives: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, space: SearchSpace, costs: Callable[[Genotypes], CostTable], goals: Goals
+        cls,
+        space: SearchSpace,
+        costs: Callable[[Genotypes], CostTable],
+        goals: Goals,
+        connected: Connected = all_connected,
     ) -> Limits:
         """The limits among `goals` that these costs can tell."""
         known = set(costs(space.sample(1, np.random.default_rng(0))))
         return cls(
             space,
             costs,
+            connected,
             tuple(c for c in goals.constraints if c.metric in known),
             tuple(
                 o.metric
@@ -92,18 +113,19 @@ class Limits:
         return MAX_PROJECTIONS
 
     def met(self, rows: Genotypes) -> NDArray[np.bool_]:
-        """`(n,)` which of `(n, d)` canonical rows keep all bounds."""
-        if not self.constraints:
-            return np.ones(len(rows), dtype=np.bool_)
-        return np.asarray((self._relative(rows) <= 0.0).all(axis=1))
+        """`(n,)` which of `(n, d)` canonical rows are connected and keep all bounds."""
+        found = self.connected(rows)
+        if self.constraints:
+            found = found & (self._relative(rows) <= 0.0).all(axis=1)
+        return found
 
+    @torch.no_grad()
     def expected_costs(
         self, distribution: Distribution, temperature: float, rng: np.random.Generator
     ) -> dict[str, float]:
-        """Expectation of every cost there is."""
-        numbers = distribution.as_numpy(temperature)
+        """Expectation of every cost there is, over connected candidates."""
         names = list(self.costs(self.space.sample(1, rng)))
-        values, _ = expected(self.space, numbers, lambda rows: self._all(rows, names), rng)
+        values = self._expected(distribution, temperature, lambda rows: self._all(rows, names), rng)
         return dict(zip(names, values.tolist(), strict=True))
 
     def _expected(
@@ -113,16 +135,24 @@ class Limits:
         costs: Callable[[Genotypes], NDArray[np.float64]],
         rng: np.random.Generator,
     ) -> Tensor:
-        """`(m,)` expectation of `(n, m)` costs of rows, with gradients by the logits."""
+        """`(m,)` expectation of `(n, m)` costs of connected rows, with gradients by the logits."""
+
+        def counted(rows: Genotypes) -> NDArray[np.float64]:
+            connected = self.connected(rows)[:, None]
+            return np.concatenate([costs(rows) * connected, connected], axis=1)
+
         probabilities = distribution.probabilities(temperature)
         numbers = [p.detach().double().cpu().numpy() for p in probabilities]
-        values, slopes = expected(self.space, numbers, costs, rng)
+        values, slopes = expected(self.space, numbers, counted, rng)
         terms = [
-            p @ torch.from_numpy(slope).to(p)
+            p.double() @ torch.from_numpy(slope).to(p.device)
             for p, slope in zip(probabilities, slopes, strict=True)
         ]
         linear = torch.stack(terms).sum(0)
-        return linear - linear.detach() + torch.from_numpy(values).to(linear)
+        total = linear - linear.detach() + torch.from_numpy(values).to(linear)
+        share = total[-1]
+        missing = (LEAST_SHARE - share.detach()).clamp_min(0)  # keeps the slope where it is bounded
+        return total[:-1] / (share + missing)
 
     def _relative(self, rows: Genotypes) -> NDArray[np.float64]:
         """`(n, constraints)` how far over its bound each is, in bounds; negative within it."""

@@ -35,7 +35,8 @@ class DifferentiableSettings(Settings):
         gradient: of the held-out loss by the logits. `first` leaves out how the weights would
             follow; `second` looks one step ahead (DARTS, equation 7); `amended` adds a term that
             replaces the inverse Hessian of the exact one (Bi et al. 2019, equation 6);
-            `one-level` takes the training loss of all images (DropNAS).
+            `one-level` takes the training loss of all images (DropNAS); `score-function` takes that
+            of the expected loss of single candidates, from 4 drawn ones a step (ProxylessNAS).
         amended_rate: step of the amended term (published: 0.1).
         sampling: of mixtures: `softmax` of all options, `gumbel` noise on the logits, or
             `straight-through`: one option, gradients as if it were the mixture (GDAS).
@@ -77,7 +78,7 @@ class DifferentiableSettings(Settings):
     architecture_rate: float = 0.03
     architecture_decay: float = 1e-3
     warm_up: float = 0.5
-    gradient: Literal["first", "second", "amended", "one-level"] = "first"
+    gradient: Literal["first", "second", "amended", "one-level", "score-function"] = "first"
     amended_rate: float = 0.1
     sampling: Literal["softmax", "gumbel", "straight-through"] = "straight-through"
     temperature: float = 1.0
@@ -153,6 +154,10 @@ class DifferentiableSettings(Settings):
             "drop": (
                 self.drop > 0 and self.sampling != "softmax",
                 "0 unless sampling is softmax: drawn options are dropped already",
+            ),
+            "gradient": (
+                self.gradient == "score-function" and not one_hot,
+                "another one unless sampling is straight-through: it scores single candidates",
             ),
             "noise_share": (
                 self.noise_share > 0 and self.sampling != "softmax",

@@ -98,7 +98,7 @@ def new_trainer(
     """An untrained trainer for a family's space; on a GPU where there is one."""
     torch.manual_seed(seed % 2**63)
     network = family.relaxed(settings.quantization_noise)
-    limits = Limits.of(family.space, family.costs, goals)
+    limits = Limits.of(family.space, family.costs, goals, family.connected)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return DifferentiableTrainer(network, data, settings, seed, limits, device)
 

@@ -26,9 +26,9 @@ from workers.checkpoints import (
 from workers.datasets import Dataset
 from workers.differentiable.adaptation import AdaptiveDecay
 from workers.differentiable.charges import charge
-from workers.differentiable.distribution import Distribution
+from workers.differentiable.distribution import Distribution, Draw
 from workers.differentiable.examination import Examiner
-from workers.differentiable.gradients import Bilevel, by_logits, largest_curvature
+from workers.differentiable.gradients import Bilevel, by_logits, largest_curvature, score_function
 from workers.differentiable.health import (
     CURVATURE_EPOCHS,
     Health,
@@ -44,6 +44,11 @@ CHECKPOINT_VERSION = 2
 MOMENTUM = 0.9
 BETAS = (0.5, 0.999)
 CURVATURE_IMAGES = 128
+N_SCORED = 4
+"""Candidates a step of the score-function gradient."""
+
+MAX_DRAWS = 1000
+"""Until a candidate is connected; the last is taken as it is."""
 
 
 class DifferentiableTrainer:
@@ -276,7 +281,7 @@ class DifferentiableTrainer:
     def _step_weights(
         self, index: NDArray[np.int64], temperature: float, generator: torch.Generator
     ) -> float:
-        draw = self.distribution.draw(self._settings, generator)
+        draw = self._draw(generator)
         mix = [m.detach() for m in self.distribution.mix(self._settings, temperature, draw)]
         loss = self._loss(index, mix)
         self._of_weights.zero_grad(set_to_none=True)
@@ -295,17 +300,11 @@ class DifferentiableTrainer:
         rng: np.random.Generator,
     ) -> None:
         settings = self._settings
-        draw = self.distribution.draw(settings, generator)
-        problem = Bilevel(
-            self._weights,
-            self._logits,
-            train=lambda: self._loss(index, self.distribution.mix(settings, temperature, draw)),
-            held_out=lambda: self._loss(
-                held_out, self.distribution.mix(settings, temperature, draw)
-            ),
-        )
-        rate = float(self._of_weights.param_groups[0]["lr"])
-        gradients = by_logits(problem, settings, rate)
+        draw = self._draw(generator)
+        if settings.gradient == "score-function":
+            gradients = self._scored(held_out, generator)
+        else:
+            gradients = self._differentiated(index, held_out, temperature, draw)
         before = [logits.detach().clone() for logits in self._logits]
         self._of_logits.zero_grad(set_to_none=True)
         for logits, gradient in zip(self._logits, gradients, strict=True):
@@ -321,6 +320,48 @@ class DifferentiableTrainer:
             self.distribution.keep_dropped_shares(before, draw)
         if settings.resources == "projection":
             self._limits.project(self.distribution, temperature, rng)
+
+    def _differentiated(
+        self,
+        index: NDArray[np.int64],
+        held_out: NDArray[np.int64],
+        temperature: float,
+        draw: Draw,
+    ) -> list[Tensor]:
+        """The held-out loss's gradient by the logits, through one mixture."""
+        settings = self._settings
+        problem = Bilevel(
+            self._weights,
+            self._logits,
+            train=lambda: self._loss(index, self.distribution.mix(settings, temperature, draw)),
+            held_out=lambda: self._loss(
+                held_out, self.distribution.mix(settings, temperature, draw)
+            ),
+        )
+        return by_logits(problem, settings, float(self._of_weights.param_groups[0]["lr"]))
+
+    def _scored(self, held_out: NDArray[np.int64], generator: torch.Generator) -> list[Tensor]:
+        """The expected held-out loss's gradient by the logits, from drawn candidates."""
+        losses, logs = [], []
+        for _ in range(N_SCORED):
+            drawn = self.distribution.drawn_row(self._draw(generator))
+            with torch.no_grad():
+                losses.append(self._loss(held_out, self.distribution.one_hot(drawn)))
+            row = self.network.space.canonical(drawn[None])[0]
+            logs.append(self.distribution.log_probability(row))
+        return score_function(torch.stack(losses), torch.stack(logs), self._logits)
+
+    def _draw(self, generator: torch.Generator) -> Draw:
+        """What chance decides of a step; where it picks one candidate, one that is connected."""
+        settings, space = self._settings, self.network.space
+        for _ in range(MAX_DRAWS):
+            draw = self.distribution.draw(settings, generator)
+            if settings.sampling != "straight-through":
+                break
+            row = space.canonical(self.distribution.drawn_row(draw)[None])
+            if self._limits.connected(row)[0]:
+                break
+        return draw
 
     def _loss(self, index: NDArray[np.int64], mix: Mix) -> Tensor:
         """Cross-entropy, and the divergence from the teachers' vote where there are any."""

@@ -81,6 +81,15 @@ class MemoryTrialStore(TrialStore):
         with self._lock:
             return copy.deepcopy(list(islice(self._log.events, max(after, 0), None))[:limit])
 
+    def finished(self, after: int = 0, limit: int | None = None) -> Sequence[Event]:
+        """The finished events past `after`, without provenance and artifacts."""
+        with self._lock:
+            news = islice(self._log.events, max(after, 0), None)
+            done = islice((e for e in news if e.kind is EventKind.FINISHED), limit)
+            return copy.deepcopy(
+                [replace(e, trial=replace(e.trial, provenance={}, artifacts={})) for e in done]
+            )
+
     def last_sequence(self) -> int:
         """Sequence number of the newest event; 0 before the first."""
         with self._lock:
@@ -123,7 +132,8 @@ def _fits(trial: Trial, query: TrialQuery) -> bool:
             return False
     key = trial.candidate.key if trial.candidate else None
     return (
-        (not query.states or trial.state in query.states)
+        (query.numbers is None or trial.number in query.numbers)
+        and (not query.states or trial.state in query.states)
         and (not query.fidelities or trial.fidelity in query.fidelities)
         and query.candidate_key in (None, key)
     )

@@ -58,6 +58,19 @@ EVENTS = (
     .where(Events.c.job_id == bindparam("job"), Events.c.sequence > bindparam("after"))
     .order_by(Events.c.sequence)
 )
+FINISHED = (
+    select(
+        *(Events.c.sequence, Events.c.at, Trials.c.number, Trials.c.state),
+        *(Trials.c.task, Trials.c.metrics, Trials.c.error, Trials.c.seconds),
+    )
+    .join(Trials, (Trials.c.job_id == Events.c.job_id) & (Trials.c.number == Events.c.trial_number))
+    .where(
+        Events.c.job_id == bindparam("job"),
+        Events.c.sequence > bindparam("after"),
+        Events.c.kind == EventKind.FINISHED.value,
+    )
+    .order_by(Events.c.sequence)
+)
 TRIALS = select(*Trials.c).where(Trials.c.job_id == bindparam("job"))
 TRIAL = TRIALS.where(Trials.c.number == bindparam("trial"))
 COUNTS = (
@@ -131,6 +144,13 @@ class SqlTrialStore(TrialStore):
             rows = connection.execute(query, {"job": self._job_id, "after": after}).all()
         return [_event(row) for row in rows]
 
+    def finished(self, after: int = 0, limit: int | None = None) -> Sequence[Event]:
+        """The finished events past `after`, without provenance and artifacts."""
+        with transaction(self._engine, reads=True) as connection:
+            query = FINISHED.limit(limit)
+            found = connection.execute(query, {"job": self._job_id, "after": after})
+            return [Event(e.sequence, EventKind.FINISHED, _lean_trial(e), e.at) for e in found]
+
     def last_sequence(self) -> int:
         """Sequence number of the newest event; 0 before the first."""
         with transaction(self._engine, reads=True) as connection:
@@ -159,6 +179,8 @@ class SqlTrialStore(TrialStore):
             wanted = wanted.where(Trials.c.fidelity.in_([f.value for f in query.fidelities]))
         if query.candidate_key is not None:
             wanted = wanted.where(Trials.c.candidate_key == query.candidate_key)
+        if query.numbers is not None:
+            wanted = wanted.where(number.in_(query.numbers))
         if query.after is not None:
             beyond = number < query.after if query.newest_first else number > query.after
             wanted = wanted.where(beyond)
@@ -216,6 +238,17 @@ def _trial(row: Row[Any]) -> Trial:
         metrics=row.metrics,
         provenance=row.provenance,
         artifacts=row.artifacts,
+        error=row.error,
+        seconds=row.seconds,
+    )
+
+
+def _lean_trial(row: Any) -> Trial:
+    return Trial(
+        number=row.number,
+        task=task_from_json(row.task),
+        state=TrialState(row.state),
+        metrics=row.metrics,
         error=row.error,
         seconds=row.seconds,
     )

@@ -1,0 +1,26 @@
+// Deep links: `#/jobs/ID/trials?sort=accuracy` as path and query.
+
+/** Where the page is. */
+export function here() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+}
+
+/** A link: `link(["jobs", id], {tab: "trials"})`. */
+export function link(path, query = {}) {
+  const pairs = Object.entries(query).flatMap(([k, v]) => (Array.isArray(v) ? v.map((one) => [k, one]) : [[k, v]]));
+  const text = new URLSearchParams(pairs.filter(([, v]) => v !== undefined && v !== null && v !== "" && v !== false)).toString();
+  return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
+}
+
+export function go(path, query) {
+  location.hash = link(path, query);
+}
+
+/** Change the query of this place without leaving it. */
+export function note(changes) {
+  const { path, query } = here();
+  const all = {};
+  for (const key of new Set(query.keys())) all[key] = query.getAll(key);
+  history.replaceState(null, "", link(path, { ...all, ...changes }));
+}

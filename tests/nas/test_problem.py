@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.core import Evaluate
+from nas.forecast import cheapest
+from nas.problem import Problem
+from nas.spec import JobSpec
+from nas.strategies import STRATEGIES
+
+SPARSELY_JOINED = {
+    "operations": ["none", "skip_connect", "nor_conv_1x1"],
+    "n_nodes": 3,
+    "unshared": True,
+    "weight_bits": [32],
+}
+
+
+def problem(strategy: str = "random", *constraints: str) -> Problem:
+    space = {"name": "cells", "options": SPARSELY_JOINED}
+    return Problem.load(
+        JobSpec.parse({"space": space, "strategy": strategy, "constraints": constraints})
+    )
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_no_strategy_asks_for_networks_that_are_constant(name: str) -> None:
+    loaded = problem(name)
+    family = loaded.family
+    rows = family.space.sample(500, np.random.default_rng(0))
+    assert family.connected(rows).mean() < 0.8
+    tasks = loaded.strategy().ask(20)
+    asked = [family.space.row(t.candidate) for t in tasks if isinstance(t, Evaluate)]
+    assert len(asked) == 20
+    assert family.connected(np.stack(asked)).all()
+
+
+def test_the_cheapest_networks_are_connected() -> None:
+    loaded = problem("random", "params<=20000")
+    assert loaded.family.connected(np.stack(cheapest(loaded))).all()
+    rows = loaded.family.space.sample(2000, np.random.default_rng(0))
+    params = loaded.family.costs(rows)["params"]
+    expected = loaded.family.connected(rows) & (params <= 20000)
+    assert (loaded.admissible(rows) == expected).all()
+    assert 0 < expected.sum() < loaded.family.connected(rows).sum()
