@@ -45,6 +45,8 @@ from nas.front import Front, Model
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from nas.service import Server
+
 SAFE = {"GET", "HEAD", "PUT", "DELETE"}
 AGAIN = {429, 502, 503, 504}
 TRIES = 6
@@ -86,10 +88,13 @@ class Client:
         self._stack = ExitStack()
         url = url or os.environ.get("NAS_SERVER")
         if url is None:
-            url = self._stack.enter_context(_own_server(Path(home)))
+            own = self._stack.enter_context(_own_server(Path(home)))
+            url, needs_token = own.url, own.needs_token
+        else:
+            needs_token = True
         if not url.startswith(("http://", "https://")):
             raise InvalidInputError("server", url, "http://host:port or https://host:port")
-        token = token or os.environ.get("NAS_TOKEN")
+        token = token or (os.environ.get("NAS_TOKEN") if needs_token else None)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
         http = httpx.Client(
@@ -187,7 +192,7 @@ class Client:
         file = _archive(source, self._cache) if source.is_dir() else source
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        if self._http.head(f"/datasets/{digest}").status_code == 200:
+        if self._is_known(f"upload:{digest}"):
             return f"upload:{digest}"
         with file.open("rb") as content:
             answer = self._request("PUT", f"/datasets/{digest}", content=content)
@@ -464,18 +469,11 @@ class RemoteModel(Model):
         return target
 
 
-def _own_server(home: Path) -> Any:
-    """A server inside this process, closed with the client; gives its URL."""
-    from contextlib import contextmanager
-
+def _own_server(home: Path) -> Server:
+    """A server for this process alone, not yet started."""
     from nas.service import Server, ServiceSettings
 
-    @contextmanager
-    def running() -> Iterator[str]:
-        with Server(ServiceSettings(home.absolute(), port=0)) as server:
-            yield server.url
-
-    return running()
+    return Server(ServiceSettings(home.absolute(), port=0))
 
 
 def _budget(given: Any, trials: int | None, finalists: int | None) -> dict[str, Any]:

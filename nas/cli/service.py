@@ -24,10 +24,12 @@ from nas.cli.options import (
     show,
 )
 from nas.client import Client
-from nas.core import InvalidInputError, JobState, Role
+from nas.core import ConflictError, InvalidInputError, JobState, Role
 from nas.reporting import write_report
 
 DAY = 86_400.0
+DRIVABLE = (JobState.CREATED, JobState.RUNNING)
+"""Jobs that a server starts drivers for; others wait for somebody to resume them."""
 tokens = typer.Typer(help="Tokens of a server's users.", no_args_is_help=True)
 
 
@@ -94,14 +96,17 @@ def drive(
 ) -> None:
     """Drive one job of a server to its end; the server starts this."""
     workspace = jobs.Workspace.open(home, store)
-    found = jobs.resumable(workspace, job)
     name: jobs.ExecutorName = "ray" if executor == "ray" else "local"
-    problem = workspace.problem(jobs.spec_of(found))
+    problem = workspace.problem(jobs.spec_of(workspace.store.job(job)))
+    found = workspace.store.job(job)  # anew: it may have been paused while this process started
+    if found.state not in DRIVABLE:
+        raise ConflictError(f"job {found.job_id} is {found.state}; there is nothing to drive")
     try:
         with console.progress(problem.spec) as listen:
             jobs.run(workspace, found, problem, name, address=address, listen=listen, say=err.print)
     except KeyboardInterrupt:
-        workspace.store.set_state(found.job_id, JobState.CREATED, "its driver was stopped")
+        if workspace.store.job(found.job_id).state is JobState.INTERRUPTED:
+            workspace.store.set_state(found.job_id, JobState.CREATED, "its driver was stopped")
         raise
     path = workspace.folder(found) / "report.html"
     write_report(workspace, workspace.store.job(found.job_id), path, problem)

@@ -272,6 +272,10 @@ class JobStore(ABC):
         """
 
     @abstractmethod
+    def has_key(self, owner: str, key: str) -> bool:
+        """Whether a job was stored with that owner's key, so that `create_job` makes no other."""
+
+    @abstractmethod
     def job(self, job_id: str) -> Job:
         """One job; `job_id` may be shortened to a prefix that fits only one.
 

@@ -31,11 +31,13 @@ class LocalCluster:
 
     Args:
         home: the workspace.
+        store_url: of the workspace's store; drivers inherit it by the environment.
         n_cpus: for trials; None for all of this machine.
     """
 
-    def __init__(self, home: Path, n_cpus: int | None = None) -> None:
+    def __init__(self, home: Path, store_url: str, n_cpus: int | None = None) -> None:
         self._home = home
+        self._store_url = store_url
         self._n_cpus = n_cpus or usable_cpus()
         home.mkdir(parents=True, exist_ok=True)
         os.environ |= {
@@ -80,7 +82,12 @@ class LocalCluster:
         ]
         with (self._home / "ray.log").open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env={**os.environ, "NAS_STORE": self._store_url},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         url = f"http://127.0.0.1:{dashboard}"
         until = time.monotonic() + START_SECONDS

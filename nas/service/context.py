@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -33,6 +33,16 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FRESH_SECONDS = 0.25
+MOST_WATCHED = 1000
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A job and the number of its last event, as they stood `at` a time of the monotonic clock."""
+
+    job: Job
+    sequence: int
+    at: float
 
 
 @dataclass
@@ -43,7 +53,7 @@ class Service:
     workspace: jobs.Workspace
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     columns: ColumnCache = field(default_factory=ColumnCache)
-    _sequences: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _watched: dict[str, Watched] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -94,23 +104,22 @@ class Service:
             QuotaError: too many jobs of this owner are waiting.
             ConflictError: the idempotency key was used for another specification.
         """
-        self.require_source(spec.data)
-        waiting = self.store.jobs(
-            JobQuery(
-                states=(JobState.CREATED,),
-                owner=user.owner,
-                limit=self.settings.queued_per_owner,
-            )
-        )
-        if len(waiting) >= self.settings.queued_per_owner:
-            raise QuotaError(f"{len(waiting)} jobs are waiting already; cancel some, or wait")
-        jobs.checked(spec, self.executor, self.workspace)
+        if key is None or not self.store.has_key(user.owner, key):  # a repeated one costs nothing
+            self._require_room(user)
+            self.require_source(spec.data)
+            jobs.checked(spec, self.executor, self.workspace)
         return self.store.create_job(spec.name, spec.to_json(), user.owner, priority, key)
 
     @property
     def executor(self) -> jobs.ExecutorName:
         """What runs the trials of this server's jobs."""
         return "local" if self.settings.ray == "local" else "ray"
+
+    def _require_room(self, user: User) -> None:
+        most = self.settings.queued_per_owner
+        waiting = JobQuery(states=(JobState.CREATED,), owner=user.owner, limit=most)
+        if len(self.store.jobs(waiting)) >= most:
+            raise QuotaError(f"{most} jobs are waiting already; cancel some, or wait")
 
     def require_source(self, source: str) -> None:
         """Refuse data by path: only names and uploads come over the network.
@@ -122,18 +131,23 @@ class Service:
             names = ", ".join(("digits", *NAMED))
             raise InvalidInputError("data", source, f"{names}, or an uploaded data set")
 
-    def last_sequence(self, job_id: str) -> int:
-        """Number of the last event, at most a quarter of a second old: many may watch one job."""
+    def watched(self, job_id: str) -> Watched:
+        """How a job stands, at most a quarter of a second old: many may watch one job."""
         now = time.monotonic()
         with self._lock:
-            at, sequence = self._sequences.get(job_id, (-1.0, 0))
-            if now - at < FRESH_SECONDS:
-                return sequence
-            self._sequences[job_id] = (now, sequence)
-        sequence = self.store.trial_store(job_id).last_sequence()
+            known = self._watched.get(job_id)
+            if known is not None and now - known.at < FRESH_SECONDS:
+                return known
+            if known is not None:  # others take it while this thread asks anew
+                self._watched[job_id] = replace(known, at=now)
+        job = self.store.job(job_id)  # before its log, which is then complete if the job is over
+        found = Watched(job, self.store.trial_store(job_id).last_sequence(), now)
         with self._lock:
-            self._sequences[job_id] = (now, sequence)
-        return sequence
+            self._watched.pop(job_id, None)
+            self._watched[job_id] = found
+            if len(self._watched) > MOST_WATCHED:
+                del self._watched[next(iter(self._watched))]
+        return found
 
     def outcomes(self, job_id: str) -> Outcomes:
         """Columns over a job's finished trials."""

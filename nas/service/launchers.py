@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
+import shlex
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +59,13 @@ class Processes(Launcher):
 
     Args:
         home: the workspace.
+        store_url: of its store; reaches drivers by the environment, as it may hold a password.
         n_workers: drivers that may run trials at once; None for one per CPU.
     """
 
-    def __init__(self, home: Path, n_workers: int | None = None) -> None:
+    def __init__(self, home: Path, store_url: str, n_workers: int | None = None) -> None:
         self._home = home
+        self._store_url = store_url
         self._n_workers = n_workers or usable_cpus()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -71,7 +76,12 @@ class Processes(Launcher):
         command = driver_command(sys.executable, job.job_id, self._home, "local")
         with (folder / LOG).open("ab") as log:
             self._running[job.job_id] = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env={**os.environ, "NAS_STORE": self._store_url},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
 
     def is_alive(self, job_id: str) -> bool:
@@ -114,16 +124,14 @@ class RayJobs(Launcher):
 
     def launch(self, job: Job) -> None:
         """Submit a driver as a Ray job named after the job."""
-        command = " ".join(driver_command(self._python, job.job_id, self._home, "ray"))
+        command = shlex.join(driver_command(self._python, job.job_id, self._home, "ray"))
         metadata = {"job_name": f"{job.name} ({job.job_id})", "nas_job": job.job_id}
-        try:
+        with _translated():
             self._ids[job.job_id] = self._client().submit_job(
                 entrypoint=command,
                 submission_id=f"nas-{job.job_id}-{job.fence + 1}-{secrets.token_hex(2)}",
                 metadata=metadata | ({"owner": job.owner} if job.owner else {}),
             )
-        except (ConnectionError, RuntimeError) as error:
-            raise LaunchError(f"the Ray cluster does not take jobs: {_first_line(error)}") from None
 
     def is_alive(self, job_id: str) -> bool:
         """Whether Ray says that the driver has not ended; False where no Ray answers."""
@@ -131,8 +139,9 @@ class RayJobs(Launcher):
         if submission is None:
             return False
         try:
-            return not self._client().get_job_status(submission).is_terminal()
-        except (ConnectionError, RuntimeError, NasError):
+            with _translated():
+                return not self._client().get_job_status(submission).is_terminal()
+        except NasError:
             return False  # its lease tells whether it still runs
 
     def workers(self) -> int:
@@ -141,8 +150,9 @@ class RayJobs(Launcher):
 
         if time.monotonic() - self._counted_at > FRESH_SECONDS:
             try:
-                nodes = list_nodes(self._address(), filters=[("state", "=", "ALIVE")])
-            except (ConnectionError, RuntimeError, NasError):
+                with _translated():
+                    nodes = list_nodes(self._address(), filters=[("state", "=", "ALIVE")])
+            except NasError:
                 return self._n_workers
             cpus = sum(node.resources_total.get("CPU", 0.0) for node in nodes)
             self._n_workers, self._counted_at = max(1, int(cpus)), time.monotonic()
@@ -166,5 +176,17 @@ def driver_command(python: str, job_id: str, home: Path, executor: str) -> list[
     ]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn whatever Ray's clients raise into our error: theirs have no root of their own.
+
+    Raises:
+        LaunchError: the cluster does not answer, refuses the token, or does not take jobs.
+    """
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LaunchError(f"the Ray cluster does not take jobs: {first}") from error

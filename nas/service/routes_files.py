@@ -14,7 +14,7 @@ from nas.core import NotFoundError
 from nas.service import uploads
 from nas.service.schemas import DatasetBody, answers
 from nas.service.security import AnyUser, TheService
-from workers.datasets import NAMED, UPLOAD, data_folder, uploaded
+from workers.datasets import NAMED, UPLOAD, data_folder
 
 router = APIRouter(prefix="/v1", tags=["files"])
 DATASETS = "/v1/datasets"
@@ -49,13 +49,6 @@ def datasets(user: AnyUser, service: TheService) -> list[dict[str, Any]]:
     named = [{"source": name, "digest": None, "bytes": None} for name in ("digits", *there)]
     sent = uploads.uploads(service.settings.uploads)
     return named + [{"source": f"{UPLOAD}{d}", "digest": d, "bytes": n} for d, n in sent]
-
-
-@router.head("/datasets/{digest}")
-def has_dataset(digest: str, user: AnyUser, service: TheService) -> None:
-    """Whether an upload of that SHA-256 is here already."""
-    if uploaded(service.settings.uploads, digest) is None:
-        raise NotFoundError("data set", digest)
 
 
 @router.put("/datasets/{digest}", status_code=201, response_model=DatasetBody)

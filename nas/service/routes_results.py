@@ -17,6 +17,7 @@ from nas.core import (
     Fidelity,
     InvalidInputError,
     JobState,
+    NotFoundError,
     Trial,
     TrialQuery,
     TrialState,
@@ -162,10 +163,13 @@ async def _stream(
     state: JobState | None = None
     quiet = 0.0
     while not service.closing.is_set() and not await request.is_disconnected():
-        job = await run_in_threadpool(service.store.job, job_id)
+        try:
+            seen = await run_in_threadpool(service.watched, job_id)
+        except NotFoundError:  # deleted meanwhile
+            return
+        job, said = seen.job, False
         ended = job.state not in (JobState.CREATED, JobState.RUNNING)
-        said = False
-        while await run_in_threadpool(service.last_sequence, job_id) > after or ended:
+        while seen.sequence > after or ended:
             found = await run_in_threadpool(store.events, after, EVENTS_AT_ONCE)
             for event in found:
                 yield _message(event.kind, event_to_json(event), event.sequence)

@@ -325,7 +325,7 @@ def _seen(service: Service, user: User, job_id: str | None) -> dict[str, str]:
     found = {}
     for job in watched:
         grows = job_id is not None or job.state is JobState.RUNNING
-        sequence = service.last_sequence(job.job_id) if grows else None
+        sequence = service.watched(job.job_id).sequence if grows else None
         body = {**job_to_json(job), "last_sequence": sequence}
         found[job.job_id] = json.dumps(body, separators=(",", ":"))
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import sys
 import threading
@@ -68,6 +67,11 @@ class Server:
         scheme = "https" if self.settings.tls_certificate else "http"
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"{scheme}://{host}:{self._port}"
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether requests without a token are refused."""
+        return bool(self.app.state.service.needs_token)
 
     def serve(self, announce: Callable[[str, str | None], None]) -> None:
         """Serve in this thread until a signal.
@@ -140,8 +144,6 @@ class Server:
         settings = self.settings
         if not settings.supervise:
             return None
-        if settings.store is not None:  # drivers inherit it: no secret stands in a command
-            os.environ["NAS_STORE"] = settings.store
         launcher, address = self._launcher()
         supervisor = Supervisor(
             self.workspace.store,
@@ -154,11 +156,11 @@ class Server:
         return address
 
     def _launcher(self) -> tuple[Launcher, str | None]:
-        settings, home = self.settings, self.workspace.home
+        settings, home, store = self.settings, self.workspace.home, self.workspace.store_url
         if settings.ray == "local":
-            return Processes(home, settings.workers), None
+            return Processes(home, store, settings.workers), None
         if settings.ray != "auto":
             return RayJobs(home, lambda: settings.ray), settings.ray
-        cluster = LocalCluster(home, settings.workers)
+        cluster = LocalCluster(home, store, settings.workers)
         self._resources.callback(cluster.close)
         return RayJobs(home, cluster.ensure, sys.executable), cluster.ensure()

@@ -83,8 +83,9 @@ class Supervisor:
     def turn(self, now: float) -> None:
         """Look once: note deaths, start what should run, share workers out."""
         active = self._store.jobs(JobQuery(states=ACTIVE))
-        driven = [job for job in active if self._is_driven(job, now)]
-        waiting = [job for job in active if not self._is_driven(job, now)]
+        driven, waiting = list[Job](), list[Job]()
+        for job in active:
+            (driven if self._is_driven(job, now) else waiting).append(job)
         for job in waiting:
             self._note_death(job, now)
         ready = [job for job in waiting if self._may_start(job, now)]

@@ -60,17 +60,12 @@ async def receive(
     return f"{UPLOAD}{digest}", size
 
 
-def uploads(folder: Path) -> list[tuple[str, int]]:
-    """Digest and bytes of every upload."""
+def uploads(folder: Path) -> list[tuple[str, int | None]]:
+    """Digest and bytes of every upload; None for folders, whose files nobody wants to count."""
     if not folder.is_dir():
         return []
     kept = [p for p in sorted(folder.iterdir()) if DIGEST.fullmatch(p.stem)]
-    return [(p.stem, _bytes(p)) for p in kept]
-
-
-def _bytes(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(f.stat().st_size for f in files if f.is_file())
+    return [(p.stem, p.stat().st_size if p.is_file() else None) for p in kept]
 
 
 def _keep(sent: Path, folder: Path, digest: str, largest: int) -> None:

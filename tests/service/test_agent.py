@@ -128,7 +128,8 @@ def test_an_agent_loads_nothing_heavy() -> None:
         "         'pydantic', 'typer', 'moocore', 'alembic', 'xgboost'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_both_command_lines_have_the_same_options() -> None:

@@ -161,6 +161,21 @@ def test_events_stream_resumes_after_an_id_and_ends_with_the_job(
     assert '"sequence":9' in text
 
 
+def test_the_stream_of_a_deleted_job_ends(client: Client) -> None:
+    job = client.submit(**SPEC)
+    threading.Timer(1.0, job.delete).start()
+    with pytest.raises(NotFoundError, match=job.job_id):
+        list(job.stream())
+
+
+def test_a_client_of_its_own_minds_nobody_elses_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_TOKEN", "nas_of_another_server")
+    with Client(home=tmp_path / "home") as client:
+        assert client.jobs() == []
+
+
 def test_pausing_cancelling_and_extending_what_nobody_drives(client: Client) -> None:
     job = client.submit(**SPEC)
     assert job.pause().state is JobState.PAUSED
@@ -232,9 +247,11 @@ def test_quota_health_and_catalog(tmp_path: object) -> None:
     home = tmp_path / "home"  # type: ignore[operator]
     limits = ServiceSettings(home, port=0, supervise=False, queued_per_owner=2)
     with Server(limits) as server, Client(server.url) as client:
-        submit(client), submit(client, seed=1)
+        kept = submit(client, key="kept")
+        submit(client, seed=1)
         answer = httpx.post(f"{server.url}/v1/jobs", json=SPEC)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "quota")
+        assert submit(client, key="kept") == kept, "what was taken may be asked again"
         for path in ("healthz", "readyz"):
             assert httpx.get(f"{server.url}/{path}").status_code == 200
         metrics = httpx.get(f"{server.url}/metrics").text

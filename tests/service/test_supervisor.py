@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.core import Job, JobState
-from nas.service.launchers import Launcher
+from nas.cli.service import drive
+from nas.core import ConflictError, Job, JobState
+from nas.service.launchers import LOG, Launcher, Processes, RayJobs
 from nas.service.supervisor import MOST_DEATHS, Supervisor, chosen, shares
-from nas.stores import MemoryStore
+from nas.spec import JobSpec
+from nas.stores import MemoryStore, open_store
+from tests.service.conftest import SPEC
+from tests.service.processes import until
 
 jobs = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(-2, 2)), max_size=12, unique_by=id
@@ -117,3 +124,39 @@ def test_what_is_asked_of_a_job_without_a_driver_is_done() -> None:
     Supervisor(store, launcher, 4, 4).turn(1e12)
     assert store.job(job.job_id).state is JobState.CANCELLED
     assert launcher.launched == []
+
+
+def test_a_paused_job_is_not_driven_by_a_driver_that_was_starting(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'nas.db'}")
+    job = store.create_job("x", JobSpec.parse(SPEC).to_json())
+    store.ask_for(job.job_id, JobState.PAUSED)
+    with pytest.raises(ConflictError, match="paused"):
+        drive(job.job_id, tmp_path)
+    assert store.job(job.job_id).state is JobState.PAUSED
+
+
+def test_drivers_find_the_servers_store_whatever_the_shell_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_STORE", "sqlite:////nowhere/else.db")
+    url = f"sqlite:///{tmp_path / 'nas.db'}"
+    job = open_store(url).create_job("x", JobSpec.parse(SPEC).to_json())
+    open_store(url).ask_for(job.job_id, JobState.PAUSED)
+    launcher = Processes(tmp_path, url)
+    launcher.launch(job)
+    until(lambda: not launcher.is_alive(job.job_id))
+    assert "is paused" in (tmp_path / job.job_id / LOG).read_text()
+
+
+def test_a_cluster_that_does_not_answer_is_said_and_waited_for(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    launcher = RayJobs(tmp_path, lambda: f"http://127.0.0.1:{port}")
+    store = MemoryStore()
+    job = store.create_job("x", {})
+    Supervisor(store, launcher, 4, 4).turn(0.0)
+    found = store.job(job.job_id)
+    assert found.state is JobState.CREATED
+    assert found.message.startswith("waits: the Ray cluster does not take jobs")
+    assert launcher.workers() == 1

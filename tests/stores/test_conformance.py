@@ -41,6 +41,13 @@ def test_jobs_are_stored_found_by_prefix_and_listed_newest_first(store: JobStore
     assert second.state is JobState.CREATED
 
 
+def test_keys_are_known_by_owner(store: JobStore) -> None:
+    store.create_job("x", {}, owner="ann", key="k")
+    assert store.has_key("ann", "k")
+    assert not store.has_key("bob", "k")
+    assert not store.has_key("ann", "other")
+
+
 def test_an_unknown_or_ambiguous_job_is_refused(store: JobStore) -> None:
     with pytest.raises(NotFoundError, match="there is no job 'zz'"):
         store.job("zz")

@@ -103,7 +103,8 @@ def test_profiling_needs_no_torch() -> None:
         "import sys, workers.profiling.child\n"
         "assert not {'torch', 'onnx', 'ray', 'sqlalchemy', 'pandas', 'sklearn'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_energy_is_what_the_counters_rose_by(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ class DifferentiableSettings(Settings):
     """How a relaxed network and the distribution over its candidates are trained.
 
     Defaults are meant for small data: half of the epochs train the weights alone, on one uniformly
-    drawn option a step; then logits learn at a high rate. Without that first half, operations
-    without weights win before the others have learned. DARTS is `warm_up=0, sampling="softmax",
+    drawn option a step; then logits learn at a high rate. On cells they still prefer operations
+    without weights; `sampling="softmax", gradient="one-level", drop=3e-5` does so less, for about
+    four times the time. DARTS is `warm_up=0, sampling="softmax",
     architecture_rate=3e-4, learning_rate=0.025, epochs=50, cost_weight=0`;
     `tests/benchmarks/differentiable.py` compares.
 

@@ -64,6 +64,11 @@ class MemoryStore(JobStore):
                 self._by_key[owner, key] = job_id
             return copy.deepcopy(job)
 
+    def has_key(self, owner: str, key: str) -> bool:
+        """Whether a job was stored with that owner's key."""
+        with self._lock:
+            return (owner, key) in self._by_key
+
     def job(self, job_id: str) -> Job:
         """One job, by id or by a prefix that fits only one."""
         with self._lock:

@@ -72,6 +72,12 @@ class SqlStore(JobStore):
             )
             return require_same(job_of(connection.execute(query).one()), spec)
 
+    def has_key(self, owner: str, key: str) -> bool:
+        """Whether a job was stored with that owner's key."""
+        query = select(Jobs.c.job_id).where((Jobs.c.owner == owner) & (Jobs.c.key == key))
+        with transaction(self._engine, reads=True) as connection:
+            return connection.execute(query).first() is not None
+
     def job(self, job_id: str) -> Job:
         """One job, by id or by a prefix that fits only one."""
         exact = select(*COLUMNS).where(Jobs.c.job_id == job_id)
