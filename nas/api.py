@@ -25,6 +25,7 @@ def search(
     trials: int = 40,
     finalists: int = 8,
     training: Mapping[str, Any] | None = None,
+    candidates: Sequence[Mapping[str, Any]] = (),
     supernet: Mapping[str, Any] | None = None,
     differentiable: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -48,6 +49,7 @@ def search(
         trials: candidates trained during the search.
         finalists: candidates fine-tuned, exported and measured at the end.
         training: epochs and timed runs; see `nas.spec.TrainingSpec`.
+        candidates: to try first, each as its options by decision (`genotype.json` of an export).
         supernet: score candidates by shared weights instead of training each; `{}` for the
             default settings, see `workers.supernet_settings.SupernetSettings`.
         differentiable: learn a distribution over candidates by gradients first; `{}` for the
@@ -56,8 +58,9 @@ def search(
         warm_start: use what earlier jobs below `home` measured.
         name: of the job, for people.
         home: folder for the database and the models.
-        executor: `local` for this process, `ray` for a cluster.
-        n_workers: trials at once on Ray; None for one per CPU.
+        executor: `local` for this process or, with several workers, for processes of this
+            machine; `ray` for a cluster.
+        n_workers: trials at once; None for one per CPU on Ray, and one in this process.
         progress: show a progress bar.
 
     Raises:
@@ -74,6 +77,7 @@ def search(
             "devices": devices,
             "budget": {"trials": trials, "finalists": finalists},
             "training": training or {},
+            "candidates": candidates,
             "supernet": supernet,
             "differentiable": differentiable,
             "seed": seed,

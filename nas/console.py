@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from dashboard.figures import label
+from dashboard.figures import label, legend, marked
 from dashboard.report import effort_share
 from nas.core import (
     Event,
@@ -171,7 +171,8 @@ def front_table(front: Front) -> Table | str:
     metrics = [*front.goals.metrics, *ALSO_SHOWN]
     shown = [m for m in dict.fromkeys(metrics) if all(m in x.metrics for x in front)]
     keeps = [_keeps(model) for model in front]
-    caption = "bits: weights/activations per stage"
+    kinds = legend(model.trial.kind(m) for m in shown for model in front)
+    caption = "; ".join(filter(None, ("bits: weights/activations per stage", kinds)))
     table = Table(
         title=f"Pareto front of {escape(front.job.name)} ({front.job.job_id})",
         caption=f"{caption}; keep: channels left per stage" if any(keeps) else caption,
@@ -182,7 +183,7 @@ def front_table(front: Front) -> Table | str:
     if any(keeps):
         table.add_column("keep", no_wrap=True)
     for i, (model, keep) in enumerate(zip(front, keeps, strict=True), 1):
-        cells = [_number(model.metrics[m]) for m in shown]
+        cells = [marked(model.trial, m, _number(model.metrics[m])) for m in shown]
         table.add_row(str(i), *cells, " ".join(_bits(model)), *([keep] if any(keeps) else []))
     return table
 

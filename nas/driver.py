@@ -16,6 +16,7 @@ from itertools import chain, repeat
 from pathlib import Path
 
 from nas.core import (
+    ClusterLostError,
     ConflictError,
     Job,
     JobState,
@@ -186,6 +187,7 @@ def driving(store: JobStore, job_id: str, say: Report | None = None) -> Iterator
     Raises:
         ConflictError: another driver holds the job, or took it meanwhile; or it is final.
         StoreError: the database was away for too long.
+        ClusterLostError: raised in the block; the job is interrupted.
     """
 
     def tell(line: str) -> None:
@@ -201,6 +203,9 @@ def driving(store: JobStore, job_id: str, say: Report | None = None) -> Iterator
         outcome = stopped.state, f"{stopped.state} on request"
     except KeyboardInterrupt:
         driver.try_to_end(JobState.INTERRUPTED, "stopped by the user; resume goes on")
+        raise
+    except ClusterLostError as error:
+        driver.try_to_end(JobState.INTERRUPTED, f"{error}; resume goes on")
         raise
     except BaseException as error:
         driver.try_to_end(JobState.FAILED, f"{type(error).__name__}: {error}")

@@ -93,7 +93,8 @@ class Workspace:
             return None
         in_process = self.store_url == "memory"
         opened = self.store.devices if in_process else partial(_devices_at, self.store_url)
-        return RemoteDevices(names, opened, self.home / FILES, job.job_id, estimate_latency)
+        files = self.home / FILES
+        return RemoteDevices(names, opened, files, job.job_id, estimate_latency, home=self.home)
 
     def require_devices(self, spec: JobSpec) -> None:
         """Refuse devices that never registered.
@@ -197,8 +198,9 @@ def run(
         workspace: where the job is.
         job: neither completed nor cancelled, nor driven by a process that is alive.
         problem: what the job's specification means.
-        executor: `ray` for a cluster, `local` for this process.
-        n_workers: trials at once on Ray; None for one per CPU.
+        executor: `ray` for a cluster, `local` for this process or, with several workers, for
+            processes of this machine.
+        n_workers: trials at once; None for one per CPU on Ray, and one in this process.
         address: of a Ray cluster; None starts a small one here.
         listen: called with every event, stored ones first.
         known: what `reuse` found for the job; None looks now.
@@ -208,6 +210,7 @@ def run(
         ConflictError: completed or cancelled already, running in another process, or taken by one
             that could not know that this one is alive; then nothing more is stored.
         StoreError: the database was away for too long.
+        ClusterLostError: the Ray cluster is gone; the job can be resumed.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the job can be resumed.
     """
     require_unfinished(job)
@@ -324,10 +327,15 @@ def _executors(
     heard: _Heard,
 ) -> Iterator[Callable[[], Executor]]:
     """What makes executors, one after the other, while the block runs; Ray also gets metrics."""
-    if name == "local":
+    if name == "local" and n_workers in (None, 1):
         from workers.executors.local import LocalExecutor
 
         yield lambda: LocalExecutor(evaluator)
+        return
+    if name == "local":
+        from workers.executors.processes import ProcessExecutor
+
+        yield lambda: ProcessExecutor(evaluator, n_workers)
         return
     from workers.executors.ray import RayExecutor, cluster
 

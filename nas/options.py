@@ -38,6 +38,18 @@ def parsed_if_given(field: str, texts: Sequence[str] | None) -> dict[str, Any] |
     return None if texts is None else parsed(field, texts)
 
 
+def read_json(field: str, path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InvalidInputError: no such file, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(field, str(path), f"a JSON file ({error})") from error
+
+
 def check_writable(field: str, path: Path) -> None:
     """Make sure that a file can be written, without touching it.
 

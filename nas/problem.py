@@ -25,13 +25,14 @@ from nas.core import (
 from nas.core.trial import DIFFERENTIABLE
 from nas.spec import N_PIECES, JobSpec
 from nas.strategies import (
-    STRATEGIES,
     Finalists,
+    Given,
     SearchContext,
     Seeded,
     SharedFirst,
     handed_over,
     make_strategy,
+    require_strategy,
 )
 from predictors.encoders import one_hot
 from predictors.learners import learner
@@ -77,8 +78,7 @@ class Problem:
         Raises:
             InvalidInputError: anything in the specification that cannot work.
         """
-        if spec.strategy.name not in STRATEGIES:
-            raise UnknownNameError("strategy", spec.strategy.name, STRATEGIES)
+        require_strategy("strategy", spec.strategy.name)
         dataset = load_dataset(spec.data, limit=spec.data_limit, uploads=uploads)
         family = searchspaces.family(
             spec.space.name, dataset.input_shape, dataset.n_classes, spec.space.options
@@ -86,6 +86,8 @@ class Problem:
         problem = cls(spec, dataset, family)
         if problem.supernet_settings is not None:
             family.supernet()  # refuses where the family has none
+        if problem.differentiable_settings is not None:
+            family.relaxed()
         problem._check_metrics()
         problem._check_resources()
         problem.strategy()
@@ -130,6 +132,8 @@ class Problem:
                 self.admissible,
                 spread=len(self.spec.goals.objectives) > 1,
             )
+        if self.spec.candidates:
+            search = Given(search, self.family.space, self._given_rows(), self.search_fidelity)
         budget = self.spec.budget
         search = Finalists(
             search,
@@ -245,6 +249,21 @@ class Problem:
                 "strategy.options.rungs", rungs, "1 with a supernet: its scores need no training"
             )
         return make_strategy(self.spec.strategy.name, context, options)
+
+    def _given_rows(self) -> Genotypes:
+        """`(n, d)` candidates to try first.
+
+        Raises:
+            InvalidInputError: a decision missing, unknown or without that option, or a candidate
+                whose output does not follow its input.
+        """
+        rows = np.stack([self.family.space.row(values) for values in self.spec.candidates])
+        for values, is_connected in zip(
+            self.spec.candidates, self.family.connected(rows), strict=True
+        ):
+            if not is_connected:
+                raise InvalidInputError("candidates", values, "a network that reads its input")
+        return rows
 
     def _learner(self, name: str) -> Learner:
         """A predictor by name that earlier jobs may teach."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dashboard.report import ReportContent, render_report
-from nas.analysis import harmful, importances, predictor_quality
+from nas.analysis import harmful, importances, predictor_quality, tau_over_time
 from nas.core import EventKind, InvalidInputError, Job, Trial
 from nas.jobs import Workspace, spec_of
 from nas.problem import Problem
@@ -49,6 +49,7 @@ def write_report(
         goals=problem.spec.goals,
         trials=trials,
         finished=finished,
+        ranking=tau_over_time(problem, finished),
         predictions={m: (v.predicted, v.measured, v.tau) for m, v in quality.items()},
         importances=importances(problem, finished),
         harmful=_harmful(problem, finished),

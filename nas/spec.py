@@ -84,6 +84,7 @@ class JobSpec(_Part):
         objectives: text forms, for example `accuracy:max`.
         constraints: text forms, for example `weight_bytes<=20000`.
         devices: where latency is measured: `cpu`, and names of devices that have agents.
+        candidates: by decision, options of candidates to try first: a design you have already.
         supernet: fields of `workers.supernet_settings.SupernetSettings`, `{}` for the defaults:
             candidates are scored by shared weights; None trains each by itself.
         differentiable: fields of `workers.differentiable.settings.DifferentiableSettings`, `{}` for
@@ -104,6 +105,7 @@ class JobSpec(_Part):
     devices: tuple[str, ...] = DEVICES
     budget: BudgetSpec = BudgetSpec()
     training: TrainingSpec = TrainingSpec()
+    candidates: tuple[dict[str, bool | int | float | str], ...] = ()
     supernet: dict[str, Option] | None = None
     differentiable: dict[str, Option] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -63,13 +63,29 @@ def with_costs(
     Raises:
         UnknownNameError: the space has no such decision.
     """
+    left_out = described_columns(space, described)
+    plain = [i for i in range(len(space)) if i not in left_out]
+    return partial(_encode_with_costs, space, costs, plain)
+
+
+def described_columns(space: SearchSpace, described: Sequence[str] = ()) -> list[int]:
+    """Which decisions of a space `with_costs` gives no columns: its cell's, and those named.
+
+    Raises:
+        UnknownNameError: the space has no such decision.
+    """
     for name in described:
         if name not in space.column:
             raise UnknownNameError("described", name, space.names)
     cell = () if space.cell is None else (*space.cell.operators, *space.cell.edges)
-    left_out = {*described, *cell}
-    plain = [i for i, name in enumerate(space.names) if name not in left_out]
-    return partial(_encode_with_costs, space, costs, plain)
+    return [i for i, name in enumerate(space.names) if name in {*described, *cell}]
+
+
+def with_options(
+    space: SearchSpace, features: Callable[[Genotypes], Features], decisions: Sequence[int]
+) -> Callable[[Genotypes], Features]:
+    """A function from rows to what `features` says, then a column per option of `decisions`."""
+    return partial(_encode_with_options, space, features, decisions)
 
 
 def with_graphs(
@@ -81,6 +97,16 @@ def with_graphs(
     vertex, then what `features` says.
     """
     return partial(_encode_with_graphs, graphs, features)
+
+
+def _encode_with_options(
+    space: SearchSpace,
+    features: Callable[[Genotypes], Features],
+    decisions: Sequence[int],
+    rows: Genotypes,
+) -> Features:
+    options = [_one_hot(space, rows, i) for i in decisions]
+    return np.concatenate([features(rows), *options], axis=1)
 
 
 def _encode_with_graphs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from typing import Self
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from nas.core import ConflictError, Prediction, Predictor
 from nas.core.device import Estimate, Features
+from predictors._kernels import distances, matern
 from predictors._targets import NOT_FITTED
-from predictors.gaussian_process import distances, matern
-from predictors.validation import out_of_fold
+from predictors.validation import kendall_tau, out_of_fold
 
 Matrix = NDArray[np.float64]
 
@@ -29,6 +29,7 @@ KIN = 1 / 3
 """Weight of what each known device says of the kernel, beside the new one's own measurements."""
 MIN_LESSONS, MAX_LESSONS = 8, 100
 KNOWN_MARK = "@"
+Lessons = Sequence[tuple[Features, float]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class _Kernel:
             scale = self.length * np.sqrt(max(1, a.features.shape[1]))
             found += self.structure * matern(distances(a.features, b.features), scale)
         return found
+
+
+PRIOR = _Kernel(linear=1.0, structure=0.1, length=0.6, noise=0.01)
+"""Of a device of which nothing is known yet: the middle of what a fit chooses from."""
 
 
 @dataclass(frozen=True)
@@ -190,52 +195,86 @@ def _kernels(any_known: bool, any_features: bool) -> list[_Kernel]:
     return found
 
 
-def spread_out(x: NDArray[np.float32], n: int) -> NDArray[np.int64]:
-    """`(n,)` rows of `x (m, d)` to measure first, evenly along its first principal component.
-
-    With latencies on known devices as columns that is from fast to slow; centres of clusters, which
-    leave the ends out, serve worse (`tests/benchmarks/latency_predictors.py`).
-    """
-    deviation = x.std(axis=0)
-    scaled = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    _, _, axes = np.linalg.svd(scaled, full_matrices=False)
-    order = (scaled @ axes[0]).argsort(kind="stable")
-    places = (np.arange(n) + 0.5) * len(x) / n
-    return np.asarray(order[places.astype(np.int64)], dtype=np.int64)
-
-
-def uncertain(
-    predictor: Predictor,
-    x: NDArray[np.float32],
-    y: NDArray[np.float64],
-    pool: NDArray[np.float32],
-    n: int,
+def most_informative(
+    x: NDArray[np.float32], n: int, n_known: int = 0, measured: Sequence[int] = ()
 ) -> NDArray[np.int64]:
-    """`(n,)` rows of `pool` to measure next: the least certain, had the others come as expected.
+    """`(n,)` rows of `x (m, d)` to measure next: each where one is least certain after the others.
+
+    Certainty is that of the process of `FewShotLatency` before any measurement, as a process'
+    variance does not depend on what was measured. So the first n are a set that tells much about
+    the rest on any device, and their order is that of their worth. Against rows drawn at random:
+    `tests/benchmarks/latency_predictors.py --choose`.
 
     Args:
-        predictor: fitted anew after each.
-        x: measured so far.
-        y: `(len(x), 1)` what was measured.
-        pool: to choose from.
-        n: how many.
+        x: of the candidates to choose from.
+        n: how many; fewer where there are no more.
+        n_known: the first columns of `x` that are latencies on known devices.
+        measured: rows that are measured already.
 
-    Reference: Ginsbourger et al. 2010 (kriging believer).
+    Reference: Sacks et al. 1989, section 5 (entropy designs, one point at a time).
     """
-    chosen: list[int] = []
-    for _ in range(min(n, len(pool))):
-        found = predictor.fit(x, y).predict(pool)
-        doubt = found.std[:, 0].copy()
-        doubt[chosen] = -np.inf
-        best = int(doubt.argmax())
-        chosen.append(best)
-        x, y = np.vstack([x, pool[best]]), np.vstack([y, found.mean[best]])
-    return np.array(chosen, dtype=np.int64)
+    wide = x.astype(np.float64)
+    spread = wide.std(axis=0)
+    standard = (wide - wide.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    points = _Points(standard[:, :n_known], standard[:, n_known:])
+    kernel = replace(PRIOR, linear=float(n_known > 0))
+    left = kernel.between(points, points)
+    taken = list(measured)
+    for row in taken:
+        left = _after(left, row, kernel.noise)
+    for _ in range(min(n, len(x) - len(taken))):
+        doubt = left.diagonal().copy()
+        doubt[taken] = -np.inf
+        taken.append(int(doubt.argmax()))
+        left = _after(left, taken[-1], kernel.noise)
+    return np.array(taken[len(measured) :], dtype=np.int64)
 
 
-def estimate_latency(
-    lessons: Sequence[tuple[Features, float]], features: Features
-) -> Estimate | None:
+def _after(covariance: Matrix, row: int, noise: float) -> Matrix:
+    """`(m, m)` covariance once a row is measured."""
+    column = covariance[:, row]
+    return covariance - np.outer(column, column) / (column[row] + noise)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a device measured, and what the other measurements predict for each, in milliseconds.
+
+    Attributes:
+        measured: `(n,)` newest first.
+        predicted: `(n,)`, each without itself.
+        std: `(n,)` of the predictions.
+    """
+
+    measured: Matrix
+    predicted: Matrix
+    std: Matrix
+
+    @property
+    def error(self) -> float:
+        """Median relative error."""
+        return float(np.median(np.abs(self.predicted / self.measured - 1.0)))
+
+    @property
+    def tau(self) -> float:
+        """Kendall's tau-b; nan where all are the same."""
+        return kendall_tau(self.predicted, self.measured)
+
+
+def held_out(lessons: Lessons) -> HeldOut | None:
+    """How well a device's measurements predict one another; None with fewer than 8.
+
+    Args:
+        lessons: features and milliseconds of what was measured, newest first; of those with all
+            features of the newest, at most 100 are used.
+    """
+    if not lessons:
+        return None
+    taught = _taught(lessons, lessons[0][0])
+    return None if taught is None else _held_out(*taught)
+
+
+def estimate_latency(lessons: Lessons, features: Features) -> Estimate | None:
     """What a device would take for a candidate, from what it took for others.
 
     Features with an `@` in their name are latencies on known devices; of the others the logarithm
@@ -245,20 +284,35 @@ def estimate_latency(
         lessons: features and milliseconds of what was measured, newest first.
         features: of what is asked.
     """
+    taught = _taught(lessons, features)
+    if taught is None:
+        return None
+    names, x, y = taught
+    asked = np.array([_row(features, names)], dtype=np.float32)
+    found = _predictor(names).fit(x, y).predict(asked)
+    value = max(float(found.mean[0, 0]), float(y.min()) / 10)
+    return Estimate(value, float(found.std[0, 0]), _held_out(*taught).error, len(y))
+
+
+def _taught(
+    lessons: Lessons, features: Features
+) -> tuple[list[str], NDArray[np.float32], Matrix] | None:
+    """Names of `features`, and `(n, d)` rows and `(n, 1)` milliseconds of lessons that have all."""
     names = sorted(features, key=lambda name: (KNOWN_MARK not in name, name))
     usable = [(f, ms) for f, ms in lessons if all(name in f for name in names)][:MAX_LESSONS]
     if len(usable) < MIN_LESSONS:
         return None
-    n_known = sum(KNOWN_MARK in name for name in names)
     x = np.array([_row(f, names) for f, _ in usable], dtype=np.float32)
-    y = np.array([[ms] for _, ms in usable])
-    make = partial(FewShotLatency, n_known)
-    held_out = out_of_fold(make, x, y, n_folds=min(len(y), 10))
-    error = float(np.median(np.abs(held_out.mean / y - 1.0)))
-    asked = np.array([_row(features, names)], dtype=np.float32)
-    found = make().fit(x, y).predict(asked)
-    value = max(float(found.mean[0, 0]), float(y.min()) / 10)
-    return Estimate(value, float(found.std[0, 0]), error, len(usable))
+    return names, x, np.array([[ms] for _, ms in usable])
+
+
+def _predictor(names: Sequence[str]) -> FewShotLatency:
+    return FewShotLatency(sum(KNOWN_MARK in name for name in names))
+
+
+def _held_out(names: Sequence[str], x: NDArray[np.float32], y: Matrix) -> HeldOut:
+    found = out_of_fold(partial(_predictor, names), x, y, n_folds=min(len(y), 10))
+    return HeldOut(y[:, 0], found.mean[:, 0], found.std[:, 0])
 
 
 def _row(features: Features, names: Sequence[str]) -> list[float]:

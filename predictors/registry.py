@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from nas.core import DifferentiablePredictor, Predictor, UnknownNameError
+from nas.core.importing import imported, is_path
 from predictors.automatic import AutomaticPredictor
 from predictors.forest import RandomForest
 from predictors.gaussian_process import GaussianProcess
@@ -18,7 +20,10 @@ Factory = Callable[[int], Predictor]
 DEFAULT = "gaussian-process-warped"
 """The predictor of searches for one metric that name none: ranks best from few rows."""
 
-DEFAULT_FOR_SEVERAL = "gaussian-process"
+STACKED = "gaussian-process-stacked"
+"""Processes of a candidate's structure and of its options; `predictors.learners` makes it."""
+
+DEFAULT_FOR_SEVERAL = STACKED
 """The same for trade-offs: what a candidate adds to a front depends on values, not on ranks."""
 
 CANDIDATES = ("gaussian-process-warped", "gaussian-process", "gbdt-ranking", "gbdt", "forest")
@@ -28,9 +33,18 @@ CANDIDATES = ("gaussian-process-warped", "gaussian-process", "gbdt-ranking", "gb
 def predictor(name: str, seed: int) -> Predictor:
     """A fresh predictor with default settings.
 
+    Args:
+        name: one of `PREDICTORS`, or `package.module:Name` of your own, which is made of the seed.
+        seed: 0 to 2**31 - 1.
+
     Raises:
         UnknownNameError: no predictor of that name.
+        InvalidInputError: a path that leads to none.
     """
+    if is_path(name):
+        own: Any = imported("predictor", name, Predictor)
+        made: Predictor = own(seed)
+        return made
     if name not in PREDICTORS:
         raise UnknownNameError("predictor", name, PREDICTORS)
     return PREDICTORS[name](seed)

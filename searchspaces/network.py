@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from searchspaces.layers import (
@@ -149,6 +150,9 @@ class MobileNet(nn.Module, Generic[Conv]):
         if self.input_quantizer is not None:
             x = self.input_quantizer(x)
         x = self.stem(x)
+        if self.training:
+            # Gradients of depthwise convolutions cost several times less in this layout on CPUs.
+            x = x.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             x = stage(x)
         x = self.head(x).mean((2, 3))  # (B, 2 * width)

@@ -76,10 +76,10 @@ def plain_module_source(
 
 
 def _made(leaf: nn.Module) -> str:
-    """The call that makes a layer; for average pools, with what their `repr` leaves out."""
+    """The call that makes a layer, with what its `repr` leaves out: settings, and quotes."""
     if isinstance(leaf, nn.AvgPool2d):
         return f"{repr(leaf)[:-1]}, count_include_pad={leaf.count_include_pad})"
-    return repr(leaf)
+    return re.sub(r"padding=(same|valid)", r'padding="\1"', repr(leaf))
 
 
 def _flat_name(target: str) -> str:

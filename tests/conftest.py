@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("NAS_CACHE", str(Path(tempfile.gettempdir()) / f"nas-tests-{os.getuid()}"))
 torch.set_num_threads(1)
 
 

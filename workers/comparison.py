@@ -26,7 +26,7 @@ class Comparison:
 
     Attributes:
         form: `float32` (not quantized) or `dense` (not pruned).
-        latency_ms: median of that form.
+        latency_ms: of that form.
         speedup: that form's latency ratio over the file's; below 1 the file is slower.
         is_slower: whether the file is, with intervals of both ratios that do not touch.
     """
@@ -65,7 +65,7 @@ def compared(
             plain = profiler.profile(path)
         slower = plain.ratio_interval[1] < profile.ratio_interval[0]
         speedup = plain.latency_ratio / profile.latency_ratio
-        found.append(Comparison(form, plain.latency_ms.p50, speedup, slower))
+        found.append(Comparison(form, plain.calm_ms, speedup, slower))
     return found
 
 

@@ -144,4 +144,4 @@ def _measure(family: ModelFamily, candidate: Candidate) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "floor.onnx"
         export_onnx(network, family.input_shape, path)
-        return OnnxRuntimeProfiler(n_runs=N_FLOOR_RUNS).profile(path).latency_ms.p50
+        return OnnxRuntimeProfiler(n_runs=N_FLOOR_RUNS).profile(path).calm_ms

@@ -117,7 +117,7 @@ class CandidateEvaluator(Evaluator):
         elsewhere = self.on_devices(onnx_path, candidate, profile, n_runs, report)
         metrics = {
             **scores(logits_of(network, data.x_val).numpy(), data.y_val),
-            "latency_ms": profile.latency_ms.p50,
+            "latency_ms": profile.calm_ms,
             "latency_ratio": profile.latency_ratio,
             "file_bytes": float(onnx_path.stat().st_size),
             **self.costs(candidate),
@@ -265,7 +265,7 @@ class CandidateEvaluator(Evaluator):
             "on": "exported ONNX file, batch 1",
             "n_runs": profile.n_runs,
             "spread": profile.spread,
-            "interval": list(profile.latency_interval),
+            "interval": list(profile.calm_interval),
             "ratio_interval": list(profile.ratio_interval),
             "conditions": dict(profile.conditions),
             "asked": bits,

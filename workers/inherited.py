@@ -64,6 +64,8 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
     def train_shared(self, method: str, epochs: int, report: Report) -> Evaluation:
         """Train the supernet to `epochs` epochs, or find that it has had them.
 
+        The provenance of `supernet` holds the losses of every epoch.
+
         Raises:
             EvaluationError: a method other than `supernet`.
         """
@@ -80,8 +82,13 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
                 train_together(
                     n_workers, _train, *arguments, epochs, self.checkpoint, report=report
                 )
-        version = {"version": self._version, "reused_epochs": min(found, epochs)}
-        return Evaluation({"epochs": float(epochs)}, {"supernet": version})
+        history = read_about(self.checkpoint).get("history", ())
+        about = {
+            "version": self._version,
+            "reused_epochs": min(found, epochs),
+            "history": [epoch for epoch in history if epoch["epoch"] <= epochs],
+        }
+        return Evaluation({"epochs": float(epochs)}, {"supernet": about})
 
     def evaluate(
         self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
@@ -123,7 +130,7 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
                 profile = OnnxRuntimeProfiler(n_runs=n_runs).profile(path)
                 elsewhere = inner.on_devices(path, candidate, profile, n_runs, report)
                 metrics |= {
-                    "latency_ms": profile.latency_ms.p50,
+                    "latency_ms": profile.calm_ms,
                     "latency_ratio": profile.latency_ratio,
                     "file_bytes": float(path.stat().st_size),
                     **elsewhere.metrics,

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from nas.core import EvaluationError, Profile
+from workers.machine import environment
 
 LAST_WORDS = 500
 
@@ -40,65 +41,90 @@ class Isolated:
 
         Args:
             artifact: the file.
-            settings: fields of `OnnxRuntimeProfiler`.
+            settings: name of a runtime, and fields of its profiler.
             goes_on: asked several times a second; false kills the child.
 
         Raises:
             EvaluationError: the file cannot be loaded or run, or not within the limits.
         """
-        body = {"path": str(artifact), "settings": dict(settings), "max_bytes": self.max_bytes}
+        body = {"task": "profile", "path": str(artifact), "settings": dict(settings)}
         return Profile.from_json(self._answer(body, goes_on))
 
-    def peak_memory(self, artifact: Path) -> int | None:
+    def peak_memory(self, artifact: Path, runtime: str) -> int | None:
         """Bytes that loading and running `artifact` took at most; None where nobody tells.
 
         Raises:
             EvaluationError: as `profile`.
         """
-        body = {"path": str(artifact), "settings": None, "max_bytes": self.max_bytes}
-        peak: int | None = self._answer(body, lambda: True)["peak_memory_bytes"]
+        body = {"task": "peak_memory", "path": str(artifact), "settings": {"runtime": runtime}}
+        peak: int | None = self._answer(body)["peak_memory_bytes"]
         return peak
 
-    def _answer(self, body: Mapping[str, Any], goes_on: Callable[[], bool]) -> Any:
+    def calibrate(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Measure the reference network, unless that was kept before; the calibration as JSON.
+
+        Raises:
+            EvaluationError: the runtime cannot run it.
+        """
+        found: dict[str, Any] = self._answer({"task": "calibrate", "settings": dict(settings)})
+        return found
+
+    def _answer(self, body: Mapping[str, Any], goes_on: Callable[[], bool] = lambda: True) -> Any:
         command = [sys.executable, "-m", "workers.profiling.child"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-        said, errors = "", ""
-        until, asked = time.monotonic() + self.max_seconds, cast(str | None, json.dumps(body))
-        try:
-            while True:
-                try:
-                    said, errors = child.communicate(asked, timeout=0.2)
-                    break
-                except subprocess.TimeoutExpired:
-                    asked = None  # it is on its way
-                    if time.monotonic() > until:
-                        raise EvaluationError(
-                            f"not done after {self.max_seconds:g} s: it was stopped"
-                        ) from None
-                    if not goes_on():
-                        raise EvaluationError("stopped on request") from None
-        finally:
-            _end(child)
-        if child.returncode != 0 or not said:
-            raise EvaluationError(_death(child.returncode, errors))
-        answer = json.loads(said)
-        if "error" in answer:
-            raise EvaluationError(answer["error"])
-        return answer
+        asked = json.dumps({**body, "max_bytes": self.max_bytes})
+        return child_answer(command, asked, self.max_seconds, goes_on)
+
+
+def child_answer(
+    command: Sequence[str], asked: str | None, max_seconds: float, goes_on: Callable[[], bool]
+) -> Any:
+    """What a command that ends in `workers.profiling.child` answers.
+
+    Args:
+        command: its words.
+        asked: for its standard input; None for nothing.
+        max_seconds: until it is killed.
+        goes_on: asked several times a second; false kills it.
+
+    Raises:
+        EvaluationError: it says so, dies, or was killed.
+    """
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    until = time.monotonic() + max_seconds
+    try:
+        while True:
+            try:
+                said, errors = child.communicate(asked, timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                asked = None  # it is on its way
+                if time.monotonic() > until:
+                    late = f"not done after {max_seconds:g} s: it was stopped"
+                    raise EvaluationError(late) from None
+                if not goes_on():
+                    raise EvaluationError("stopped on request") from None
+    finally:
+        _end(child)
+    lines = said.strip().splitlines()
+    if child.returncode != 0 or not lines:
+        raise EvaluationError(_death(child.returncode, errors))
+    answer = json.loads(lines[-1])
+    if "error" in answer:
+        raise EvaluationError(answer["error"])
+    return answer
 
 
 def _end(child: subprocess.Popen[str]) -> None:
     if child.poll() is None:
-        child.kill()
+        os.killpg(child.pid, signal.SIGKILL)  # a session of its own: whatever it started, too
     child.communicate()
 
 

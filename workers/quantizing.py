@@ -7,7 +7,7 @@ from torch import nn
 from nas.core import Candidate
 from searchspaces import ModelFamily
 from searchspaces.compression import write_zeros
-from searchspaces.layers import set_observing
+from searchspaces.layers import FLOAT_BITS, set_observing
 from workers.datasets import Dataset, Images
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
 
@@ -41,13 +41,19 @@ def quantize_and_finetune(
 ) -> None:
     """Quantize a pruned float network in place and train it with fake quantization in the loop.
 
-    Networks without a quantized stage are left as they are but for folded batch norms.
+    Networks without a quantized stage train on for as many epochs, before their norms are folded:
+    candidates are compared after equal training.
     """
+    settings = TrainingSettings(epochs, learning_rate=QAT_RATE, weight_decay=0.0)
+    x, y = data.x_train, data.y_train
+    quantized = any(min(bits) < FLOAT_BITS for bits in family.bits(candidate).values())
+    if not quantized:
+        train(network, x, y, settings, seed)
+        recalibrate_batch_norm(network, x)
     family.quantize(network, candidate)
-    calibrate(network, data.x_train[:N_CALIBRATION])
-    if any(min(bits) < 32 for bits in family.bits(candidate).values()):
-        settings = TrainingSettings(epochs, learning_rate=QAT_RATE, weight_decay=0.0)
-        train(network, data.x_train, data.y_train, settings, seed)
+    if quantized:
+        calibrate(network, x[:N_CALIBRATION])
+        train(network, x, y, settings, seed)
     write_zeros(network)
 
 

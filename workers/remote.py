@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from nas.core import (
 )
 from nas.core.device import Estimate, Estimator, Features
 from workers.deployment import written_whole
+from workers.profiling.layers import layers_of
+from workers.tables import LayerTable
 
 DEVICE_METRICS = ("latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes", "energy_mj")
 """What a device tells; as a metric of a job each is followed by `@` and the device's name."""
@@ -33,6 +35,10 @@ KNOWN = "latency_ratio@cpu"
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
 SAY_AGAIN_SECONDS = 60.0
 MOST_LESSONS = 500
+TABLE = "table_ms"
+"""Feature that is the sum over a file's layers on the device named after the `@`."""
+NORMAL_MEDIAN = 0.6745
+"""Median of a standard normal's absolute value."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class RemoteDevices:
         estimator: predicts for devices that are gone.
         patience: seconds a device may be silent, after it counts as gone, before predictions
             take its place.
+        home: of the workspace, where devices may have tables of layers; None for none.
     """
 
     names: tuple[str, ...]
@@ -63,6 +70,7 @@ class RemoteDevices:
     job_id: str
     estimator: Estimator
     patience: float = 30.0
+    home: Path | None = None
 
     def measure(
         self, path: Path, key: str, n_runs: int, features: Features, report: Report
@@ -83,22 +91,21 @@ class RemoteDevices:
         """
         if not self.names:
             return Figures({}, {})
-        store, digest = self.store(), self._published(path)
-        about = {"candidate": key, "features": dict(features)}
+        store = self.store()
+        try:
+            sums = self._table_sums(store, path)
+            features = {**features, **{f"{TABLE}@{name}": e.value for name, e in sums.items()}}
+            about = {"candidate": key, "features": features}
+            open_work = self._queued(store, published(path, self.files), {"n_runs": n_runs}, about)
+        except NotFoundError as error:
+            raise EvaluationError(f"{error}: its agent never registered") from None
         metrics: dict[str, float] = {}
         provenance: dict[str, Any] = {}
-        open_work: dict[str, str] = {}
-        for name in self.names:
-            try:
-                work = store.submit(name, digest, {"n_runs": n_runs}, self.job_id, about)
-            except NotFoundError as error:
-                raise EvaluationError(f"{error}: its agent never registered") from None
-            open_work[name] = work.work_id
         patient = {name: _Patience(name, self.patience, report) for name in self.names}
         look = FIRST_LOOK
         while open_work:
             for name, work_id in list(open_work.items()):
-                found = self._looked_at(store, work_id, features, patient[name])
+                found = self._looked_at(store, work_id, features, sums.get(name), patient[name])
                 if found is not None:
                     metrics |= found.metrics
                     provenance |= found.provenance
@@ -108,18 +115,53 @@ class RemoteDevices:
                 look = min(LONGEST_LOOK, look * 1.5)
         return Figures(metrics, provenance)
 
+    def _queued(
+        self,
+        store: DeviceStore,
+        digest: str,
+        settings: Mapping[str, Any],
+        about: Mapping[str, Any],
+    ) -> dict[str, str]:
+        """Ids of the work, by device."""
+        return {
+            name: store.submit(name, digest, settings, self.job_id, about).work_id
+            for name in self.names
+        }
+
+    def _table_sums(self, store: DeviceStore, path: Path) -> dict[str, Estimate]:
+        """What the tables of devices tell of a file, of those that have one for their runtime."""
+        if self.home is None:
+            return {}
+        found = {}
+        for name in self.names:
+            calibration = store.device(name).facts.get("calibration") or {}
+            table = LayerTable.read(self.home, name, calibration.get("runtime"))
+            if table is not None and table.error is not None:
+                found[name] = _by_table(table, path)
+        return found
+
     def _looked_at(
-        self, store: DeviceStore, work_id: str, features: Features, patience: _Patience
+        self,
+        store: DeviceStore,
+        work_id: str,
+        features: Features,
+        by_table: Estimate | None,
+        patience: _Patience,
     ) -> Figures | None:
         """What is known of a device's work; None while it, or the database, is waited for."""
         try:
-            return self._settled(store, store.work(work_id), features, patience)
+            return self._settled(store, store.work(work_id), features, by_table, patience)
         except StoreError as error:
             patience.say(f"not asked: {error}")
             return None
 
     def _settled(
-        self, store: DeviceStore, work: Work, features: Features, patience: _Patience
+        self,
+        store: DeviceStore,
+        work: Work,
+        features: Features,
+        by_table: Estimate | None,
+        patience: _Patience,
     ) -> Figures | None:
         if work.state is WorkState.DONE and (profile := work.measured) is not None:
             return _measured(work, profile)
@@ -128,8 +170,9 @@ class RemoteDevices:
         device = store.device(work.device)
         if not patience.is_over(device):
             return None
-        lessons = _lessons(store, work.device, self.job_id)
-        estimate = self.estimator(lessons, features)
+        done = store.works(work.device, self.job_id, (WorkState.DONE,), MOST_LESSONS)
+        lessons = lessons_of(done)
+        estimate = self.estimator(lessons, features) or by_table
         if estimate is None:
             few = f"its {len(lessons)} measurements are too few to predict from"
             patience.say(f"offline, and {few}: waiting for it")
@@ -137,15 +180,58 @@ class RemoteDevices:
         patience.say("offline: its latency is predicted")
         return _predicted(device, estimate)
 
-    def _published(self, path: Path) -> str:
-        """Put the file where the server finds it; its SHA-256."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        target = self.files / f"{digest}.onnx"
-        if not target.is_file():
-            with written_whole(target) as temporary:
-                shutil.copyfile(path, temporary)
-        return digest
+
+def published(path: Path, files: Path) -> str:
+    """Put a file into `files`, where the server finds it; its SHA-256."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    target = files / f"{digest}.onnx"
+    if not target.is_file():
+        with written_whole(target) as temporary:
+            shutil.copyfile(path, temporary)
+    return digest
+
+
+def timed_elsewhere(
+    store: DeviceStore,
+    files: Path,
+    device: str,
+    paths: Sequence[Path],
+    settings: Mapping[str, Any],
+    patience: float = 30.0,
+) -> Generator[Profile, None, None]:
+    """Queue files for one device at once, and give what it measures, in their order.
+
+    Closing the generator early cancels what is still queued.
+
+    Args:
+        store: where the work is queued.
+        files: where the server finds what is to be timed.
+        device: its name.
+        paths: of the files.
+        settings: of the profiler.
+        patience: seconds the device may be gone.
+
+    Raises:
+        NotFoundError: no such device.
+        EvaluationError: it cannot run a file, or is gone for too long.
+    """
+    queued = [store.submit(device, published(path, files), settings) for path in paths]
+    try:
+        for work in queued:
+            look = FIRST_LOOK
+            while (found := store.work(work.work_id)).state.is_open:
+                silent = time.time() - store.device(device).live_until
+                if silent > patience:
+                    raise EvaluationError(f"device {device} is gone for {silent:.0f} s")
+                time.sleep(look)
+                look = min(LONGEST_LOOK, look * 1.5)
+            if (profile := found.measured) is None:
+                raise EvaluationError(f"on {device}: {found.error or found.state}")
+            yield profile
+    finally:
+        for work in queued:
+            store.cancel(work.work_id)
 
 
 class _Patience:
@@ -183,7 +269,7 @@ def _measured(work: Work, profile: Profile) -> Figures:
         "on": f"exported ONNX file on {work.device}, batch 1",
         "n_runs": profile.n_runs,
         "spread": profile.spread,
-        "interval": list(profile.latency_interval),
+        "interval": list(profile.calm_interval),
         "ratio_interval": list(profile.ratio_interval),
         "conditions": {**profile.conditions, "device": work.device},
     }
@@ -198,7 +284,7 @@ def _predicted(device: Device, estimate: Estimate) -> Figures:
     name = f"{LATENCY}@{device.name}"
     where = {
         "kind": "predicted",
-        "on": f"{device.name}, which is offline, from files it measured before",
+        "on": f"{device.name}, which is offline, from {estimate.source}",
         "std": estimate.std,
         "error": estimate.error,
         "n_measured": estimate.n_measured,
@@ -207,11 +293,16 @@ def _predicted(device: Device, estimate: Estimate) -> Figures:
     return Figures({name: estimate.value}, {name: where})
 
 
-def _lessons(store: DeviceStore, device: str, job_id: str) -> list[tuple[Features, float]]:
-    """What the device measured for this job: features and milliseconds."""
-    found = store.works(device, job_id, (WorkState.DONE,), MOST_LESSONS)
+def _by_table(table: LayerTable, path: Path) -> Estimate:
+    found, error = table.sum_of(layers_of(path)), table.error or 0.0
+    source = f"its table of layers, {found.n_interpolated} of {found.n_layers} interpolated"
+    return Estimate(found.ms, found.ms * error / NORMAL_MEDIAN, error, table.n_files, source)
+
+
+def lessons_of(works: Sequence[Work]) -> list[tuple[Features, float]]:
+    """Features and milliseconds of work that was done and tells its features."""
     return [
-        (work.about["features"], profile.latency_ms.p50)
-        for work in found
+        (work.about["features"], profile.calm_ms)
+        for work in works
         if "features" in work.about and (profile := work.measured) is not None
     ]

@@ -29,13 +29,13 @@ from workers.replicas import ALONE, Replicas, float_buffers
 from workers.sampling import PHASES, PathSampler, image_probabilities, phase_of
 from workers.supernet_settings import SupernetSettings
 
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 TAYLOR_IMAGES = 256
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did: mean losses of the largest candidate and of all students."""
+    """What one epoch did, counted from 1: mean losses of the largest candidate and the others."""
 
     epoch: int
     largest_loss: float
@@ -69,6 +69,7 @@ class SupernetTrainer:
         torch.manual_seed(seed)
         self.supernet: Supernet = family.supernet().to(device)
         self.epoch = 0
+        self.history: list[EpochReport] = []
         self._family = family
         self._settings = settings
         self._seed = seed
@@ -85,8 +86,9 @@ class SupernetTrainer:
         self._smallest = space.candidate(descend(space, lambda rows: family.costs(rows)["bit_ops"]))
         self._paths = PathSampler(space, largest)
         self._max_params = float(family.costs(largest[None])["params"][0])
+        self._parameters = list(self.supernet.parameters())
         self._optimizer = torch.optim.AdamW(
-            _groups(self.supernet, settings.weight_decay), settings.learning_rate
+            _groups(self.supernet, settings.weight_decay), settings.learning_rate, fused=True
         )
 
     def train(self, until: int, checkpoint: Path | None = None, report: Report = print) -> None:
@@ -101,6 +103,7 @@ class SupernetTrainer:
         while self.epoch < min(until, self._settings.epochs):
             found = self._train_epoch()
             self.epoch += 1
+            self.history.append(found)
             report(
                 f"supernet epoch {self.epoch} of {self._settings.epochs}: largest "
                 f"{found.largest_loss:.3f}, students {found.student_loss:.3f}"
@@ -116,7 +119,9 @@ class SupernetTrainer:
             "images": {"errors": torch.from_numpy(self._errors)},
             "paths": {k: torch.from_numpy(v) for k, v in self._paths.state().items()},
         }
-        save_checkpoint(path, groups, {"epoch": self.epoch, **self._identity()})
+        history = [asdict(epoch) for epoch in self.history]
+        about = {"epoch": self.epoch, "history": history, **self._identity()}
+        save_checkpoint(path, groups, about)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote.
@@ -129,6 +134,7 @@ class SupernetTrainer:
         restore_optimizer(self._optimizer, groups.get("optimizer", {}))
         self._errors = groups["images"]["errors"].numpy()
         self._paths.restore({k: v.numpy() for k, v in groups["paths"].items()})
+        self.history = [EpochReport(**epoch) for epoch in about.get("history", ())]
         self.epoch = int(about["epoch"])
 
     # ---------------------------------------------------------------- one epoch
@@ -154,7 +160,7 @@ class SupernetTrainer:
         known = ~np.isnan(self._seen)
         self._errors = self._replicas.merged(self._seen, known, self._errors)
         mean = np.mean(losses, axis=0)
-        return EpochReport(self.epoch, float(mean[0]), float(mean[1]))
+        return EpochReport(self.epoch + 1, float(mean[0]), float(mean[1]))
 
     def _batches(self, rng: np.random.Generator, share: float) -> Iterator[NDArray[np.int64]]:
         n, size = len(self._y), self._settings.batch_size
@@ -228,9 +234,9 @@ class SupernetTrainer:
                 self._paths.observe(self._family.space.row(candidate), change)
             if teacher is None or settings.teacher == "previous":
                 teacher = logits.detach()
-        gradients = [p.grad for p in self.supernet.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         replicas.average(gradients)
-        norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.max_gradient)
+        norm = nn.utils.clip_grad_norm_(self._parameters, settings.max_gradient)
         if torch.isfinite(norm):  # one step that overflowed must not spoil the weights
             self._optimizer.step()
         return losses[0], float(np.mean(losses[1:] or losses))
@@ -255,12 +261,12 @@ class SupernetTrainer:
         return self._settings.paths == "importance" and random
 
     def _gradients(self) -> list[Tensor | None]:
-        return [None if p.grad is None else p.grad.clone() for p in self.supernet.parameters()]
+        return [None if p.grad is None else p.grad.clone() for p in self._parameters]
 
     def _change(self, before: Sequence[Tensor | None]) -> float:
         """Norm of the gradient added since `before`."""
         total = 0.0
-        for parameter, earlier in zip(self.supernet.parameters(), before, strict=True):
+        for parameter, earlier in zip(self._parameters, before, strict=True):
             if parameter.grad is not None:
                 added = parameter.grad if earlier is None else parameter.grad - earlier
                 total += float(added.square().sum())

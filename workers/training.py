@@ -58,7 +58,10 @@ def train(
         return
     network.to(device).train(not keep_norm_statistics)
     optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        network.parameters(),
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     batches_an_epoch = len(list(_batches(len(x), settings.batch_size, np.random.default_rng(0))))
     schedule = torch.optim.lr_scheduler.OneCycleLR(

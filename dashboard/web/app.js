@@ -6,10 +6,10 @@ import { go, here, link } from "./router.js";
 import * as theme from "./theme.js";
 
 const main = document.getElementById("main");
-const PAGES = [["Jobs", ["jobs"]], ["New search", ["new"]], ["Compare", ["compare"]], ["System", ["system"]]];
+const PAGES = [["Jobs", ["jobs"]], ["New search", ["new"]], ["Compare", ["compare"]], ["Devices", ["devices"]], ["System", ["system"]]];
 const VIEWS = {
   jobs: (path) => (path.length === 1 ? "jobs" : path[2] === "trials" && path[3] ? "candidate" : "job"),
-  new: () => "submit", compare: () => "compare", system: () => "system", login: () => "login",
+  new: () => "submit", compare: () => "compare", devices: () => "devices", system: () => "system", login: () => "login",
 };
 let leave = () => {};
 let turn = 0;
@@ -80,7 +80,7 @@ needs.token = () => {
 addEventListener("hashchange", show);
 addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const found = { j: ["jobs"], n: ["new"], c: ["compare"], s: ["system"] }[event.key];
+  const found = { j: ["jobs"], n: ["new"], c: ["compare"], d: ["devices"], s: ["system"] }[event.key];
   if (found) go(found);
   if (event.key === "/") {
     const box = main.querySelector("input[type=search]");

@@ -3,13 +3,18 @@
 const UNITS = { _ms: "ms", _bytes: "bytes", _mj: "mJ", _seconds: "s" };
 const SHORT = { se: "squeeze-excitation", macs: "MACs", onnx: "ONNX" };
 
-/** A metric's name for people: `latency_ms` as `latency (ms)`. */
+/** A metric's name for people: `latency_ms@pi` as `latency (ms) on pi`. */
 export function label(metric) {
+  const at = metric.indexOf("@");
+  if (at > 0) return `${label(metric.slice(0, at))} on ${metric.slice(at + 1)}`;
   for (const [suffix, unit] of Object.entries(UNITS)) {
     if (metric.endsWith(suffix)) return `${metric.slice(0, -suffix.length).replaceAll("_", " ")} (${unit})`;
   }
   return SHORT[metric] ?? metric.replaceAll("_", " ");
 }
+
+/** What stands before a value that nobody measured. */
+export const MARKS = { simulated: "~", predicted: "≈" };
 
 /** A text that begins with a capital. */
 export function capital(text) {
@@ -44,6 +49,7 @@ export function short(value) {
 }
 
 export function bytes(value) {
+  if (value >= 2 ** 30) return `${(value / 2 ** 30).toFixed(1)} GiB`;
   return value >= 1024 * 1024 ? `${(value / 1048576).toFixed(1)} MiB` : value >= 1024 ? `${(value / 1024).toFixed(1)} KiB` : `${value} B`;
 }
 

@@ -1,7 +1,7 @@
 // What several views show: states, progress, small curves, tables.
 
 import { button, fill, h, select, svg } from "./dom.js";
-import { capital, columnFormat, label, number, option } from "./format.js";
+import { MARKS, capital, columnFormat, label, number, option } from "./format.js";
 import { saveCsv, saveJson } from "./export.js";
 import { color } from "./theme.js";
 
@@ -53,12 +53,30 @@ export function table(caption, columns, rows, { sort, rowClass = () => "" } = {}
     h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, body)));
 }
 
-/** Columns for metrics, decimal points below each other. */
+/** Columns for metrics, decimal points below each other; what nobody measured is marked. */
 export function metricColumns(metrics, rows, of = (row) => row.metrics) {
   return metrics.map((metric) => {
     const form = columnFormat(rows.map((row) => of(row)[metric]));
-    return { name: metric, number: true, cell: (row) => form(of(row)[metric]) };
+    return { name: metric, number: true, cell: (row) => marked(form(of(row)[metric]), row.kinds?.[metric]) };
   });
+}
+
+/** A value with the mark of its kind. */
+export function marked(text, kind) {
+  const sign = MARKS[kind];
+  return sign ? h("span", { class: "marked", title: kind }, h("span", { class: "mark", "aria-hidden": "true" }, sign), h("span", { class: "hidden" }, kind), text) : text;
+}
+
+const MEANINGS = {
+  simulated: "simulated: by the network with rounded weights and activations, before it is exported",
+  predicted: "predicted, while the device was away, from what it measured before",
+};
+
+/** What the marks in these rows mean; nothing where there are none. */
+export function legend(rows) {
+  const kinds = new Set(rows.flatMap((row) => Object.values(row.kinds ?? {})));
+  const told = Object.keys(MARKS).filter((kind) => kinds.has(kind)).map((kind) => `${MARKS[kind]} ${MEANINGS[kind]}`);
+  return told.length > 0 && h("p", { class: "note legend" }, `${told.join("; ")}. All else is measured or computed.`);
 }
 
 /** Decisions in short: by stage, `24 · k5 · e3 …`. */

@@ -29,7 +29,7 @@ from nas.core import (
     hypervolume,
     non_dominated,
 )
-from nas.strategies import STRATEGIES, SearchContext, make_strategy
+from nas.strategies import SearchContext, make_strategy, require_strategy
 from predictors.encoders import one_hot
 from predictors.learners import learner
 from predictors.narrowing import harmful_flags
@@ -183,8 +183,7 @@ class Contest:
             UnknownNameError: no strategy of that name.
             InvalidInputError: a setting it does not have, or out of range.
         """
-        if name not in STRATEGIES:
-            raise UnknownNameError("strategies", name, STRATEGIES)
+        require_strategy("strategies", name)
         context = SearchContext(
             space=self.table.space,
             goals=self.goals,

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from nas.benchmarks.command import benchmark
 from nas.benchmarks.micro import micro_benchmark
-from nas.cli import jobs, search, service
+from nas.cli import devices, jobs, search, service
 from nas.cli.options import err
+from nas.cli.top import top
 from nas.core import NasError
 
 app = typer.Typer(
@@ -25,14 +26,14 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(search.search, search.watch, search.resume, search.demo, search.preview),
     *(jobs.show, jobs.front, jobs.export, jobs.report),
     *(jobs.cancel, jobs.pause, jobs.extend, jobs.delete),
-    *(benchmark, micro_benchmark, service.serve, service.agent),
+    *(benchmark, micro_benchmark, service.serve, service.agent, top),
 )
 app.command("jobs")(jobs.list_jobs)
-app.command("devices")(service.list_devices)
 for command in COMMANDS:
     app.command()(command)
 app.command(hidden=True)(service.drive)
 app.add_typer(service.tokens, name="token")
+app.add_typer(devices.devices, name="devices")
 
 
 def main() -> None:

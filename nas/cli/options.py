@@ -24,8 +24,10 @@ Server = Annotated[
 ]
 JobId = Annotated[str, typer.Argument(help="Job id, or the beginning of one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Executor = Annotated[str, typer.Option(help="ray, or local for this process alone.")]
-Workers = Annotated[int | None, typer.Option(help="Trials at once; default: one per CPU.")]
+Executor = Annotated[str, typer.Option(help="ray, or local for processes of this machine.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Trials at once; default: one per CPU on Ray, else 1.")
+]
 Address = Annotated[str | None, typer.Option(help="Ray cluster; default: start one here.")]
 Data = Annotated[
     str, typer.Option(help="digits, mnist, an .npz file, or a folder <class>/<image>.")
@@ -48,13 +50,17 @@ TrainingOption = Annotated[
     list[str] | None,
     typer.Option(help='Epochs and timed runs, for example "epochs=20". Repeatable.'),
 ]
+Candidates = Annotated[
+    list[Path] | None,
+    typer.Option("--candidate", help="Try this first: genotype.json of an export. Repeatable."),
+]
 SupernetOption = Annotated[
     list[str] | None,
     typer.Option(help='Score by shared weights, for example "epochs=200". Repeatable.'),
 ]
 DifferentiableOption = Annotated[
     list[str] | None,
-    typer.Option(help='Learn a distribution first, for example "epochs=60". Repeatable.'),
+    typer.Option(help='Learn a distribution first, for example "epochs=20". Repeatable.'),
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 DEFAULT_HOME = jobs.DEFAULT_HOME

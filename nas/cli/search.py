@@ -12,6 +12,7 @@ from nas import console, forecast, jobs
 from nas.cli.options import (
     DEFAULT_HOME,
     Address,
+    Candidates,
     Constraints,
     Data,
     DataLimit,
@@ -41,7 +42,7 @@ from nas.cli.options import (
 from nas.client import Client
 from nas.core import InvalidInputError, Job, JobState
 from nas.front import Front
-from nas.options import parsed, parsed_if_given
+from nas.options import parsed, parsed_if_given, read_json
 from nas.problem import Problem
 from nas.reporting import write_report
 from nas.reuse import reuse
@@ -66,6 +67,7 @@ def search(
     trials: Trials = 40,
     finalists: FinalistCount = 8,
     training: TrainingOption = None,
+    candidate: Candidates = None,
     supernet: SupernetOption = None,
     differentiable: DifferentiableOption = None,
     seed: Seed = 0,
@@ -99,6 +101,7 @@ def search(
         "devices": list(device or DEVICES),
         "budget": {"trials": trials, "finalists": finalists},
         "training": parsed("training", training),
+        "candidates": [read_json("candidate", path) for path in candidate or ()],
         "supernet": parsed_if_given("supernet", supernet),
         "differentiable": parsed_if_given("differentiable", differentiable),
         "seed": seed,

@@ -16,15 +16,14 @@ from nas.cli.options import (
     Executor,
     Home,
     Json,
-    Server,
     Store,
+    Workers,
     checked_workers,
     err,
     out,
     show,
 )
-from nas.client import Client
-from nas.core import ConflictError, InvalidInputError, JobState, Role
+from nas.core import ClusterLostError, ConflictError, InvalidInputError, JobState, Role
 from nas.reporting import write_report
 
 DAY = 86_400.0
@@ -56,6 +55,10 @@ def serve(
     supervise: Annotated[
         bool, typer.Option(help="Start jobs; of several servers one is enough.")
     ] = True,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="package.module:Name of your own that jobs may name; repeatable."),
+    ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
 ) -> None:
@@ -73,6 +76,7 @@ def serve(
         running_per_owner=running_per_owner,
         queued_per_owner=queued_per_owner,
         supervise=supervise,
+        allowed=tuple(allow or ()),
         tls_certificate=tls_certificate,
         tls_key=tls_key,
     )
@@ -92,6 +96,7 @@ def drive(
     home: Home = DEFAULT_HOME,
     store: Store = None,
     executor: Executor = "local",
+    workers: Workers = None,
     address: Address = None,
 ) -> None:
     """Drive one job of a server to its end; the server starts this."""
@@ -103,10 +108,11 @@ def drive(
         raise ConflictError(f"job {found.job_id} is {found.state}; there is nothing to drive")
     try:
         with console.progress(problem.spec) as listen:
-            jobs.run(workspace, found, problem, name, address=address, listen=listen, say=err.print)
-    except KeyboardInterrupt:
+            jobs.run(workspace, found, problem, name, workers, address, listen, say=err.print)
+    except (KeyboardInterrupt, ClusterLostError) as ended:
         if workspace.store.job(found.job_id).state is JobState.INTERRUPTED:
-            workspace.store.set_state(found.job_id, JobState.CREATED, "its driver was stopped")
+            why = str(ended) or "its driver was stopped"
+            workspace.store.set_state(found.job_id, JobState.CREATED, why)
         raise
     path = workspace.folder(found) / "report.html"
     write_report(workspace, workspace.store.job(found.job_id), path, problem)
@@ -121,6 +127,14 @@ def agent(
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds a file may take.")] = 600.0,
     memory_limit: Annotated[float | None, typer.Option(help="MiB a file may take.")] = None,
+    runtime: Annotated[str, typer.Option(help="That loads the files.")] = "onnxruntime",
+    through: Annotated[
+        str | None, typer.Option(help='"ssh [options] HOST" or "adb [options]": time there.')
+    ] = None,
+    remote_python: Annotated[str, typer.Option(help="Of the device, with --through.")] = "python3",
+    remote_folder: Annotated[
+        str | None, typer.Option(help="On the device, with --through.")
+    ] = None,
 ) -> None:
     """Time files for a server on this device, until stopped; needs neither torch nor Ray."""
     from workers.agent.command import main as run
@@ -132,29 +146,12 @@ def agent(
         "--folder": folder,
         "--time-limit": time_limit,
         "--memory-limit": memory_limit,
+        "--runtime": runtime,
+        "--through": through,
+        "--remote-python": remote_python,
+        "--remote-folder": remote_folder,
     }
     raise typer.Exit(run([str(x) for pair in given.items() if pair[1] is not None for x in pair]))
-
-
-def list_devices(server: Server = None, home: Home = DEFAULT_HOME, store: Store = None) -> None:
-    """List the devices that registered themselves: health, queue, processor."""
-    if server is not None:
-        with Client(server) as client:
-            rows = [d for d in client.devices() if d["kind"] == "agent"]
-    else:
-        known = jobs.Workspace.open(home, store).store.devices()
-        waiting, now = known.waiting(), time.time()
-        rows = [
-            {**vars(d), "is_live": d.is_live(now), "waiting": waiting.get(d.name, 0)}
-            for d in known.devices()
-        ]
-    table = Table("name", "state", "last seen", "waiting", "processor", title="Devices")
-    for row in rows:
-        seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["last_seen"]))
-        state = "live" if row["is_live"] else "gone"
-        processor = str(row["facts"].get("processor", ""))
-        table.add_row(row["name"], state, seen, str(row["waiting"]), processor)
-    out.print(table)
 
 
 @tokens.command()

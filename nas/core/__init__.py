@@ -10,6 +10,7 @@ from nas.core.decision import Condition, Decision
 from nas.core.descent import descend
 from nas.core.device import Device, Work, WorkState
 from nas.core.errors import (
+    ClusterLostError,
     ConflictError,
     EvaluationError,
     InfeasibleError,
@@ -67,6 +68,7 @@ __all__ = [
     "AccountStore",
     "Candidate",
     "Cell",
+    "ClusterLostError",
     "Condition",
     "ConflictError",
     "Constraint",

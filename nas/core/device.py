@@ -113,12 +113,14 @@ class Estimate:
         std: its standard deviation.
         error: median relative error of such predictions for measured files, each left out in turn.
         n_measured: files it was learned from.
+        source: what it was learned from, in words.
     """
 
     value: float
     std: float
     error: float
     n_measured: int
+    source: str = "files it measured before"
 
 
 Features = Mapping[str, float]

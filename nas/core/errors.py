@@ -9,7 +9,8 @@ NasError
 ├── StoreError (RuntimeError)           the database refused or could not be reached
 ├── EvaluationError (RuntimeError)      a trial's own work went wrong
 │   └── OutOfSpaceError                 the disk for its files is full; it is waited for
-└── WorkerLostError (RuntimeError)      the process or machine that ran a trial is gone
+├── WorkerLostError (RuntimeError)      the process or machine that ran a trial is gone
+└── ClusterLostError (RuntimeError)     all of them are; the job can go on elsewhere
 """
 
 from __future__ import annotations
@@ -88,3 +89,7 @@ class OutOfSpaceError(EvaluationError):
 
 class WorkerLostError(NasError, RuntimeError):
     """The process or machine that ran a trial died; recorded on the trial after the retries."""
+
+
+class ClusterLostError(NasError, RuntimeError):
+    """What ran all trials of a job is gone for good; the job is interrupted and can be resumed."""

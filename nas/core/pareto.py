@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from nas.core.goals import Goals, columns_of
 from nas.core.trial import Fidelity, Trial
 
+DIGITS = 12
+"""Of scaled hypervolumes that are compared."""
+
 
 def non_dominated(
     losses: NDArray[np.float64], violations: NDArray[np.float64] | None = None
@@ -59,6 +62,32 @@ def hypervolume(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> 
     import moocore
 
     return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
+
+
+def covering(losses: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """At most `n` rows of finite `(k, m)` losses; each adds most hypervolume to those before.
+
+    Objectives are scaled to their ranges, and the reference point lies a tenth beyond them. Of
+    equal gains the first is taken. Gains only shrink as rows are taken, so few are computed anew.
+
+    Reference: Guerreiro et al. 2016 (Greedy hypervolume subset selection), algorithm 1; Minoux
+    1978, for the lazy evaluation.
+    """
+    low, high = losses.min(axis=0), losses.max(axis=0)
+    scaled = (losses - low) / np.where(high > low, high - low, 1.0)
+    reference = np.full(losses.shape[1], 1.1)
+    gains = np.prod(reference - scaled, axis=1)
+    taken: list[int] = []
+    total = 0.0
+    while len(taken) < min(n, len(losses)):
+        fresh: set[int] = set()
+        while (best := int(gains.round(DIGITS).argmax())) not in fresh and taken:
+            gains[best] = hypervolume(scaled[[*taken, best]], reference) - total
+            fresh.add(best)
+        taken.append(best)
+        total += gains[best]
+        gains[best] = -np.inf
+    return np.array(taken, dtype=np.int64)
 
 
 def reference_point(losses: NDArray[np.float64], margin: float = 0.1) -> NDArray[np.float64]:

@@ -37,6 +37,8 @@ class Profile:
             not tell, or nobody asked.
         energy_mj: per inference; None where the platform does not tell.
         conditions: device, runtime, versions, threads, batch, operators executed per precision.
+        reference_ms: what the reference model takes on this device when nothing disturbs it,
+            measured once and kept; None where that is not known.
     """
 
     latency_ms: LatencyQuantiles
@@ -49,12 +51,31 @@ class Profile:
     peak_memory_bytes: int | None
     energy_mj: float | None
     conditions: Mapping[str, Any]
+    reference_ms: float | None = None
+
+    @property
+    def calm_ms(self) -> float:
+        """Milliseconds when nothing disturbs the device: the ratio times the reference's.
+
+        Repeats as well as the ratio does. The median of the runs where no reference is known.
+        """
+        known = self.reference_ms
+        return self.latency_ms.p50 if known is None else self.latency_ratio * known
+
+    @property
+    def calm_interval(self) -> Interval:
+        """95 % interval of `calm_ms`, for this device's one reference."""
+        known = self.reference_ms
+        if known is None:
+            return self.latency_interval
+        return self.ratio_interval[0] * known, self.ratio_interval[1] * known
 
     @property
     def metrics(self) -> dict[str, float]:
         """Every figure by the name of its metric; what is not known is absent."""
         found = {
-            "latency_ms": self.latency_ms.p50,
+            "latency_ms": self.calm_ms,
+            "latency_p50_ms": self.latency_ms.p50,
             "latency_p10_ms": self.latency_ms.p10,
             "latency_p90_ms": self.latency_ms.p90,
             "latency_p99_ms": self.latency_ms.p99,
@@ -79,6 +100,7 @@ class Profile:
         try:
             ordinary = {name: float(body[name]) for name in ("latency_ratio", "spread", "load_ms")}
             peak, energy = body["peak_memory_bytes"], body["energy_mj"]
+            known = body.get("reference_ms")
             profile = cls(
                 latency_ms=LatencyQuantiles(**{k: float(v) for k, v in body["latency_ms"].items()}),
                 latency_interval=_interval(body["latency_interval"]),
@@ -87,12 +109,14 @@ class Profile:
                 peak_memory_bytes=None if peak is None else int(peak),
                 energy_mj=None if energy is None else float(energy),
                 conditions=dict(body["conditions"]),
+                reference_ms=None if known is None else float(known),
                 **ordinary,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InvalidInputError("profile", repr(body)[:200], f"a profile ({error!r})") from None
         numbers = (*profile.metrics.values(), *profile.latency_interval, *profile.ratio_interval)
-        if not all(0.0 <= number < float("inf") for number in (*numbers, profile.spread)):
+        numbers = (*numbers, profile.spread, profile.reference_ms or 0.0)
+        if not all(0.0 <= number < float("inf") for number in numbers):
             raise InvalidInputError("profile", repr(body)[:200], "finite numbers from 0")
         return profile
 

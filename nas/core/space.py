@@ -302,6 +302,12 @@ class SearchSpace:
         row = np.full(len(self), INACTIVE, dtype=np.int16)
         for i, decision in enumerate(self.decisions):
             if decision.name not in values:
+                condition = decision.condition
+                exists = condition is None or values.get(condition.parent) in condition.values
+                if exists and self.cell is None:  # a cell's canonical form leaves some out
+                    raise InvalidInputError(
+                        f"candidate.{decision.name}", None, f"one of {list(decision.options)}"
+                    )
                 continue
             value = values[decision.name]
             try:

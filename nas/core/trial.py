@@ -106,6 +106,20 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
+SOURCES = {
+    "ece": "accuracy",
+    "file_bytes": "latency_ms",
+    **dict.fromkeys(
+        ("latency_p10_ms", "latency_p90_ms", "latency_p99_ms", "latency_ratio"), "latency_ms"
+    ),
+    **dict.fromkeys(("load_ms", "peak_memory_bytes", "energy_mj"), "latency_ms"),
+}
+"""Whose provenance a metric without its own has; the others are closed-form costs."""
+
+MARKS = {"simulated": "~", "predicted": "≈"}
+"""What stands before a value nobody measured, wherever people read it."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One task of a job and what became of it. Immutable: `completed` and `failed` return copies.
@@ -175,6 +189,15 @@ class Trial:
     def effort(self) -> float:
         """The share of its full work; 1 for shared training."""
         return self.task.effort if isinstance(self.task, Evaluate) else 1.0
+
+    def source(self, metric: str) -> Mapping[str, Any]:
+        """How a metric came about, as its evaluator said: `kind`, `on`; empty where it did not."""
+        told = self.provenance.get(metric) or self.provenance.get(SOURCES.get(metric, "costs"))
+        return told if isinstance(told, Mapping) else {}
+
+    def kind(self, metric: str) -> str:
+        """Whether a metric was measured, computed, simulated or predicted; "" where unknown."""
+        return str(self.source(metric).get("kind", ""))
 
     def scores(self, fidelity: Fidelity | None = None) -> bool:
         """Whether it is a completed evaluation at full effort, at `fidelity` if given."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 import nas
 from nas.jobs import Workspace
@@ -18,9 +19,10 @@ from nas.service import (
 )
 from nas.service.context import LOOPBACK, Service
 from nas.service.monitoring import Timed
-from nas.service.schemas import ErrorBody
+from nas.service.schemas import OCTETS, ErrorBody
 from nas.service.security import Guard
 from nas.service.settings import ServiceSettings
+from nas.service.sharing import LEVEL
 
 FAILURES = (400, 401, 403, 404, 409, 413, 422, 429, 503)
 
@@ -46,6 +48,11 @@ def create_app(settings: ServiceSettings, workspace: Workspace) -> FastAPI:
         app.include_router(module.router, responses=dict(said))  # type: ignore[arg-type]
     app.include_router(pages.files_router)
     app.include_router(routes_about.health_router, responses={503: {"model": ErrorBody}})
+    app.add_middleware(
+        GZipMiddleware,
+        compresslevel=LEVEL,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, OCTETS),
+    )
     app.add_middleware(
         Guard,
         largest_body=settings.largest_body,

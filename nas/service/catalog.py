@@ -9,18 +9,24 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from nas.core import SearchStrategy
+from nas.core.importing import imported
 from nas.core.trial import DIFFERENTIABLE
 from nas.strategies.registry import STRATEGIES, Setting
-from searchspaces import FAMILIES
+from searchspaces import FAMILIES, ModelFamily
 from workers.differentiable.settings import DifferentiableSettings
 from workers.supernet_settings import SupernetSettings
 
 
 @cache
-def space_schemas() -> list[dict[str, Any]]:
-    """Families of networks; `options` is the JSON schema of what narrows each."""
+def space_schemas(allowed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Families of networks; `options` is the JSON schema of what narrows each.
+
+    Args:
+        allowed: paths of families, and of other things, that do not come with this package.
+    """
     found = []
-    for name, family in FAMILIES.items():
+    for name, family in {**FAMILIES, **_own(allowed, ModelFamily)}.items():
         schema = TypeAdapter(family.options_type).json_schema()
         about = inspect.getdoc(family) or ""
         for field in fields(family.options_type):
@@ -31,8 +37,12 @@ def space_schemas() -> list[dict[str, Any]]:
 
 
 @cache
-def strategy_schemas() -> list[dict[str, Any]]:
-    """Strategies; `options` is the JSON schema of their settings."""
+def strategy_schemas(allowed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Strategies; `options` is the JSON schema of their settings, which your own know alone.
+
+    Args:
+        allowed: paths of strategies, and of other things, that do not come with this package.
+    """
     found = []
     for name in sorted(STRATEGIES):
         properties: dict[str, Any] = {}
@@ -44,6 +54,8 @@ def strategy_schemas() -> list[dict[str, Any]]:
                 properties[setting] = {"type": "string"}
         schema = {"type": "object", "properties": properties, "additionalProperties": False}
         found.append(_named(name, "", schema))
+    for path, strategy in _own(allowed, SearchStrategy).items():
+        found.append(_named(path, inspect.getdoc(strategy) or "", {"type": "object"}))
     return found
 
 
@@ -55,6 +67,12 @@ def learning_schemas() -> list[dict[str, Any]]:
         schema = TypeAdapter(kind).json_schema()
         found.append(_named(name, inspect.getdoc(kind) or "", schema))
     return found
+
+
+def _own(allowed: tuple[str, ...], kind: type[Any]) -> dict[str, Any]:
+    """Those of the allowed classes that are of a kind, by path."""
+    classes = {path: imported("allow", path, object) for path in allowed}
+    return {path: found for path, found in classes.items() if issubclass(found, kind)}
 
 
 def _named(name: str, about: str, options: dict[str, Any]) -> dict[str, Any]:

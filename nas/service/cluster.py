@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.executors._facts import OBJECT_STORE_BYTES, ClusterError
-from workers.machine import usable_cpus
+from workers.machine import detached, usable_cpus
 
 FACTS = "ray.json"
 TOKEN = "ray.token"
@@ -80,15 +79,7 @@ class LocalCluster:
             *("--num-cpus", str(self._n_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
             "--disable-usage-stats",
         ]
-        with (self._home / "ray.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env={**os.environ, "NAS_STORE": self._store_url},
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        process = detached(command, self._home / "ray.log", NAS_STORE=self._store_url)
         url = f"http://127.0.0.1:{dashboard}"
         until = time.monotonic() + START_SECONDS
         while not _answers(url):

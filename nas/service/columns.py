@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from dashboard.series import front_history, hypervolumes
 from nas.core import Candidate, Evaluate, Fidelity, Goals, Trial, TrialState, TrialStore
 from nas.core.candidate import Value
 from nas.core.trial import TrainShared
+from nas.service import kept
+from nas.service.sharing import Shared
 
 FIDELITIES = tuple(Fidelity)
 BLOCK = 5000
@@ -37,6 +40,7 @@ class Outcomes:
         metrics: `(n,)` by name; nan where a trial lacks it.
         decisions: `(n,)` position in `options` by name; -1 where inactive.
         options: values met so far, by decision.
+        shared: what was worked out from these trials, for as long as they are the newest.
     """
 
     sequence: int
@@ -51,7 +55,7 @@ class Outcomes:
     metrics: Mapping[str, NDArray[np.float64]]
     decisions: Mapping[str, NDArray[np.int64]]
     options: Mapping[str, Sequence[Value]]
-    _known: dict[Any, Any] = field(default_factory=dict, repr=False)
+    shared: Shared = field(default_factory=Shared, repr=False)
 
     def __len__(self) -> int:
         return len(self.number)
@@ -87,18 +91,12 @@ class Outcomes:
 
         The latter is n for those that are on it still.
         """
-        if ("history", goals) not in self._known:
-            self._known["history", goals] = self._history(goals)
-        found: tuple[NDArray[np.bool_], NDArray[np.int64]] = self._known["history", goals]
-        return found
+        return self.shared.once(("history", goals), lambda: self._history(goals))
 
     def trace(self, goals: Goals) -> NDArray[np.float64]:
         """Hypervolume after each search trial; see `dashboard.series.hypervolumes`."""
-        if ("trace", goals) not in self._known:
-            at = self.scored(self.searched) if self.searched else np.empty(0, dtype=np.int64)
-            self._known["trace", goals] = hypervolumes(*self.losses(goals, at))
-        found: NDArray[np.float64] = self._known["trace", goals]
-        return found
+        at = self.scored(self.searched) if self.searched else np.empty(0, dtype=np.int64)
+        return self.shared.once(("trace", goals), lambda: hypervolumes(*self.losses(goals, at)))
 
     def _history(self, goals: Goals) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         entered, left = np.zeros(len(self), np.bool_), np.full(len(self), len(self))
@@ -135,8 +133,15 @@ class Outcomes:
 
 @dataclass
 class Growing:
-    """The same, while it grows with the log."""
+    """The same, while it grows with the log.
 
+    Attributes:
+        path: where large ones are kept on the disk.
+        n_kept: rows there.
+    """
+
+    path: Path
+    n_kept: int = 0
     sequence: int = 0
     number: array[int] = field(default_factory=lambda: array("q"))
     at: array[float] = field(default_factory=lambda: array("d"))
@@ -155,6 +160,8 @@ class Growing:
     def update(self, store: TrialStore) -> Outcomes:
         """Read what is new in the log; gives all there is."""
         with self.lock:
+            if self.sequence == 0:
+                self.n_kept = kept.take_up(self, self.path, store)
             while events := store.finished(self.sequence, BLOCK):
                 for event in events:
                     self._add(event.trial, event.at)
@@ -163,6 +170,9 @@ class Growing:
                     break
             if self.frozen is None or self.frozen.sequence != self.sequence:
                 self.frozen = self._freeze()
+                if kept.is_due(len(self.number), self.n_kept):
+                    kept.keep(self, self.path)
+                    self.n_kept = len(self.number)
             return self.frozen
 
     def _add(self, trial: Trial, at: float) -> None:
@@ -207,15 +217,20 @@ class Growing:
 
 @dataclass
 class ColumnCache:
-    """The columns of the jobs looked at last; safe for threads."""
+    """The columns of the jobs looked at last; safe for threads.
 
+    Attributes:
+        home: of the workspace; each job's columns are kept in its folder.
+    """
+
+    home: Path
     _jobs: dict[str, Growing] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, job_id: str, store: TrialStore) -> Outcomes:
         """The finished trials of a job; only news is read from its store."""
         with self._lock:
-            growing = self._jobs.pop(job_id, None) or Growing()
+            growing = self._jobs.pop(job_id, None) or Growing(self.home / job_id / kept.FILE)
             self._jobs[job_id] = growing
             if len(self._jobs) > MOST_JOBS:
                 self._jobs.pop(next(iter(self._jobs)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -14,6 +15,7 @@ from fastapi import Request
 from nas import jobs
 from nas.core import (
     AccountStore,
+    Goals,
     InvalidInputError,
     Job,
     JobQuery,
@@ -22,9 +24,12 @@ from nas.core import (
     NotFoundError,
     TrialStore,
 )
+from nas.core.importing import is_path
 from nas.service.columns import ColumnCache, Outcomes
 from nas.service.errors import ForbiddenError, QuotaError
+from nas.service.launchers import Launcher
 from nas.service.settings import ServiceSettings
+from nas.service.sharing import Answer, Shared
 from nas.spec import JobSpec
 from workers.datasets import NAMED, UPLOAD
 
@@ -47,14 +52,30 @@ class Watched:
 
 @dataclass
 class Service:
-    """One server's state; everything lasting is in the store and in files."""
+    """One server's state; everything lasting is in the store and in files.
+
+    Attributes:
+        settings: how the server runs.
+        workspace: whose jobs it serves.
+        closing: set when answers should come to their end.
+        columns: of the jobs looked at last.
+        shared: what was worked out of other things than jobs.
+        launcher: starts drivers; None where another server does.
+        dashboard: URL of Ray's, where it drives jobs on Ray.
+    """
 
     settings: ServiceSettings
     workspace: jobs.Workspace
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    columns: ColumnCache = field(default_factory=ColumnCache)
+    columns: ColumnCache = field(init=False)
+    shared: Shared = field(default_factory=Shared)
+    launcher: Launcher | None = None
+    dashboard: str | None = None
     _watched: dict[str, Watched] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.columns = ColumnCache(self.workspace.home)
 
     @property
     def store(self) -> JobStore:
@@ -106,7 +127,7 @@ class Service:
         """
         if key is None or not self.store.has_key(user.owner, key):  # a repeated one costs nothing
             self._require_room(user)
-            self.require_source(spec.data)
+            self.require_allowed(spec)
             jobs.checked(spec, self.executor, self.workspace)
         return self.store.create_job(spec.name, spec.to_json(), user.owner, priority, key)
 
@@ -121,12 +142,21 @@ class Service:
         if len(self.store.jobs(waiting)) >= most:
             raise QuotaError(f"{most} jobs are waiting already; cancel some, or wait")
 
-    def require_source(self, source: str) -> None:
-        """Refuse data by path: only names and uploads come over the network.
+    def require_allowed(self, spec: JobSpec) -> None:
+        """Refuse data by path, and code that whoever runs this server did not allow.
 
         Raises:
-            InvalidInputError: it is neither.
+            InvalidInputError: data that is neither a name nor an upload, or a path of code.
         """
+        predictor = str(spec.strategy.options.get("predictor", ""))
+        code = {"space": spec.space.name, "strategy": spec.strategy.name, "predictor": predictor}
+        for given, name in code.items():
+            if is_path(name) and name not in self.settings.allowed:
+                allowed = ", ".join(self.settings.allowed) or "none is"
+                raise InvalidInputError(
+                    given, name, f"a name, or a path that `nas serve --allow` names ({allowed})"
+                )
+        source = spec.data
         if source not in ("digits", *NAMED) and not source.startswith(UPLOAD):
             names = ", ".join(("digits", *NAMED))
             raise InvalidInputError("data", source, f"{names}, or an uploaded data set")
@@ -152,6 +182,11 @@ class Service:
     def outcomes(self, job_id: str) -> Outcomes:
         """Columns over a job's finished trials."""
         return self.columns.of(job_id, self.store.trial_store(job_id))
+
+    def told(self, job: Job, what: Hashable, make: Callable[[Goals, Outcomes], Any]) -> Answer:
+        """What `make` tells of a job's finished trials, worked out once until one more finishes."""
+        goals, found = JobSpec.parse(job.spec).goals, self.outcomes(job.job_id)
+        return found.shared.once((what, goals), lambda: Answer.of(make(goals, found)))
 
 
 def service_of(request: Request) -> Service:

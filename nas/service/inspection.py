@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from nas import analysis
 from nas.core import InvalidInputError, Job, Trial
 from nas.jobs import Workspace, spec_of
 from nas.service.columns import Outcomes
+from nas.service.thinning import evenly
+from nas.service.views import kinds_of
 from searchspaces import ModelFamily
+from searchspaces.traced.family import WHOLE
 
 MOST_TRIALS = 1000
 
@@ -22,17 +27,16 @@ def analysis_of(workspace: Workspace, job: Job, found: Outcomes) -> dict[str, An
     body: dict[str, Any] = {"n_trials": 0, "importance": {}, "prediction": {}, "harmful": []}
     if found.searched is None:
         return body
-    at = found.scored(found.searched)
-    at = at[np.unique(np.linspace(0, len(at) - 1, min(len(at), MOST_TRIALS)).astype(np.int64))]
-    body["n_trials"] = len(at)
-    if len(at) < analysis.MIN_TRIALS:
+    at, trials = _looked_at(found)
+    body["n_trials"] = len(trials)
+    if len(trials) < analysis.MIN_TRIALS:
         return body
     problem = workspace.problem(spec_of(job))
-    trials = [found.trial(int(i)) for i in at]
     names = [*(o.metric for o in problem.spec.goals.objectives), "constraints"]
     for metric, quality in analysis.predictor_quality(problem, trials).items():
         body["prediction"][metric] = {
             "number": [t.number for t in trials],
+            "kinds": kinds_of(metric, at, workspace.store.trial_store(job.job_id), found),
             "predicted": quality.predicted.tolist(),
             "measured": quality.measured.tolist(),
             "tau": None if np.isnan(quality.tau) else quality.tau,
@@ -49,6 +53,32 @@ def analysis_of(workspace: Workspace, job: Job, found: Outcomes) -> dict[str, An
         for h in analysis.harmful(problem, trials)
     ]
     return body
+
+
+def tau_of(workspace: Workspace, job: Job, found: Outcomes) -> dict[str, Any]:
+    """How well the predictor ranked the first trials, by metric: `n` of them and `tau`."""
+    if found.searched is None:
+        return {"metrics": {}}
+    at, trials = _looked_at(found)
+    places = np.searchsorted(found.scored(found.searched), at) + 1
+    told = analysis.tau_over_time(workspace.problem(spec_of(job)), trials)
+    return {
+        "metrics": {
+            metric: {
+                "n": [int(places[n - 1]) for n, _ in pairs],
+                "tau": [None if np.isnan(tau) else tau for _, tau in pairs],
+            }
+            for metric, pairs in told.items()
+        }
+    }
+
+
+def _looked_at(found: Outcomes) -> tuple[NDArray[np.int64], list[Trial]]:
+    """Positions of search trials, at most 1,000, evenly; and these trials."""
+    assert found.searched is not None
+    at = found.scored(found.searched)
+    at = at[evenly(len(at), MOST_TRIALS)]
+    return at, [found.trial(int(i)) for i in at]
 
 
 def layers_of(workspace: Workspace, job: Job, trial: Trial) -> list[dict[str, Any]]:
@@ -76,7 +106,7 @@ def _layers(network: nn.Module, family: ModelFamily, bits: Any) -> list[dict[str
         name = names[module]
         owner = network.get_submodule(name.rpartition(".")[0]) if "." in name else network
         sparsity = getattr(owner, "sparsity", None)
-        stage = next((s for i, s in enumerate(stages) if f"stages.{i}." in f"{name}."), None)
+        stage = _stage_of(name, stages)
         n_weights, n_out = module.weight.numel(), module.weight.shape[0]
         left = int((sparsity.mask(module.weight) if sparsity else module.weight != 0).sum())
         found.append(
@@ -103,6 +133,14 @@ def _layers(network: nn.Module, family: ModelFamily, bits: Any) -> list[dict[str
     for hook in hooks:
         hook.remove()
     return found
+
+
+def _stage_of(name: str, stages: Sequence[str]) -> str | None:
+    """The stage whose number or name is part of a layer's name, or that is the whole network."""
+    if list(stages) == [WHOLE]:
+        return WHOLE
+    within = [f"stages.{i}." in f"{name}." or f".{s}." in f".{name}." for i, s in enumerate(stages)]
+    return next((s for s, is_in in zip(stages, within, strict=True) if is_in), None)
 
 
 def _shape(module: nn.Conv2d | nn.Linear, out: torch.Tensor) -> dict[str, Any]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 import secrets
 import shlex
+import socket
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.core import Job, NasError
-from workers.machine import usable_cpus
+from workers.machine import detached, total_memory, usable_cpus
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
+    from ray.util.state.common import NodeState
 
 LOG = "driver.log"
 CLOSE_SECONDS = 20.0
@@ -28,6 +31,23 @@ FRESH_SECONDS = 10.0
 
 class LaunchError(NasError, RuntimeError):
     """A driver could not be started; says what is waited for."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine that runs trials.
+
+    Attributes:
+        name: for people.
+        n_cpus: for trials.
+        n_gpus: for trials.
+        memory_bytes: for trials; None where nobody told.
+    """
+
+    name: str
+    n_cpus: int
+    n_gpus: int
+    memory_bytes: int | None
 
 
 class Launcher(ABC):
@@ -46,6 +66,10 @@ class Launcher(ABC):
         """Whether a driver started here for that job is still there."""
 
     @abstractmethod
+    def nodes(self) -> Sequence[Node]:
+        """Living machines as `workers` last found them; asks nobody."""
+
+    @abstractmethod
     def workers(self) -> int:
         """Trials that may run at once over all jobs."""
 
@@ -55,12 +79,12 @@ class Launcher(ABC):
 
 
 class Processes(Launcher):
-    """Drivers as processes of this machine, each running its trials one after the other.
+    """Drivers as processes of this machine, each with as many more as it may run trials at once.
 
     Args:
         home: the workspace.
         store_url: of its store; reaches drivers by the environment, as it may hold a password.
-        n_workers: drivers that may run trials at once; None for one per CPU.
+        n_workers: trials at once over all jobs; None for one per CPU.
     """
 
     def __init__(self, home: Path, store_url: str, n_workers: int | None = None) -> None:
@@ -73,21 +97,19 @@ class Processes(Launcher):
         """Start a driver; its output goes to `driver.log` in the job's folder."""
         folder = self._home / job.job_id
         folder.mkdir(parents=True, exist_ok=True)
-        command = driver_command(sys.executable, job.job_id, self._home, "local")
-        with (folder / LOG).open("ab") as log:
-            self._running[job.job_id] = subprocess.Popen(
-                command,
-                env={**os.environ, "NAS_STORE": self._store_url},
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        command = driver_command(
+            sys.executable, job.job_id, self._home, "local", "--workers", str(self._n_workers)
+        )
+        self._running[job.job_id] = detached(command, folder / LOG, NAS_STORE=self._store_url)
 
     def is_alive(self, job_id: str) -> bool:
         """Whether its process has not ended."""
         process = self._running.get(job_id)
         return process is not None and process.poll() is None
+
+    def nodes(self) -> Sequence[Node]:
+        """This machine."""
+        return (Node(socket.gethostname(), self._n_workers, 0, total_memory()),)
 
     def workers(self) -> int:
         """Trials that may run at once."""
@@ -120,11 +142,14 @@ class RayJobs(Launcher):
         self._python = python
         self._address = address
         self._ids: dict[str, str] = {}
-        self._n_workers, self._counted_at = 1, -math.inf
+        self._nodes: Sequence[Node] = ()
+        self._asked_at = -math.inf
 
     def launch(self, job: Job) -> None:
         """Submit a driver as a Ray job named after the job."""
-        command = shlex.join(driver_command(self._python, job.job_id, self._home, "ray"))
+        command = shlex.join(
+            driver_command(self._python, job.job_id, self._home, "ray", "--address", "auto")
+        )
         metadata = {"job_name": f"{job.name} ({job.job_id})", "nas_job": job.job_id}
         with _translated():
             self._ids[job.job_id] = self._client().submit_job(
@@ -144,19 +169,19 @@ class RayJobs(Launcher):
         except NasError:
             return False  # its lease tells whether it still runs
 
+    def nodes(self) -> Sequence[Node]:
+        """The cluster's living nodes."""
+        return self._nodes
+
     def workers(self) -> int:
         """CPUs of the cluster's living nodes, as they were at most ten seconds ago."""
         from ray.util.state import list_nodes
 
-        if time.monotonic() - self._counted_at > FRESH_SECONDS:
-            try:
-                with _translated():
-                    nodes = list_nodes(self._address(), filters=[("state", "=", "ALIVE")])
-            except NasError:
-                return self._n_workers
-            cpus = sum(node.resources_total.get("CPU", 0.0) for node in nodes)
-            self._n_workers, self._counted_at = max(1, int(cpus)), time.monotonic()
-        return self._n_workers
+        if time.monotonic() - self._asked_at > FRESH_SECONDS:
+            with contextlib.suppress(NasError), _translated():
+                alive = list_nodes(self._address(), filters=[("state", "=", "ALIVE")])
+                self._nodes, self._asked_at = tuple(map(_node, alive)), time.monotonic()
+        return max(1, sum(node.n_cpus for node in self._nodes))
 
     def close(self) -> None:
         """Leave the drivers alone: they belong to the cluster, and the next server finds them."""
@@ -167,13 +192,18 @@ class RayJobs(Launcher):
         return JobSubmissionClient(self._address())
 
 
-def driver_command(python: str, job_id: str, home: Path, executor: str) -> list[str]:
+def driver_command(python: str, job_id: str, home: Path, executor: str, *options: str) -> list[str]:
     """The command that drives a job to its end."""
-    address = ["--address", "auto"] if executor == "ray" else []
-    return [
-        *(python, "-m", "nas", "drive", job_id, "--home", str(home), "--executor", executor),
-        *address,
-    ]
+    where = ("--home", str(home), "--executor", executor)
+    return [python, "-m", "nas", "drive", job_id, *where, *options]
+
+
+def _node(found: NodeState) -> Node:
+    """A node as Ray's state API tells it."""
+    total = found.resources_total
+    memory = int(total["memory"]) if "memory" in total else None
+    n_cpus, n_gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    return Node(found.node_name, n_cpus, n_gpus, memory)
 
 
 @contextmanager

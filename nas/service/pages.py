@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
 
 import plotly
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,6 +16,7 @@ from nas.core import NotFoundError
 from nas.service.errors import UnauthorizedError
 from nas.service.schemas import SessionBody, SessionRequest
 from nas.service.security import COOKIE, TheService, own_page
+from nas.service.sharing import Answer
 
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 """Digest of no text: Plotly makes an empty style element, and sets empty style attributes."""
@@ -98,7 +97,7 @@ def plotly_file(digest: str, request: Request) -> Response:
     """Plotly's own bundle, from the installed package."""
     if plotly_path() != f"/plotly/{digest}.js":
         raise NotFoundError("version of Plotly", digest)
-    return _packed(_plotly(), "text/javascript", request)
+    return _plotly().to(request, {"Cache-Control": FOREVER})
 
 
 def web() -> Traversable:
@@ -134,33 +133,25 @@ def _contents() -> dict[str, bytes]:
 
 
 def _file(path: str, request: Request) -> Response:
+    return _asset(path).to(request, {"Cache-Control": FOREVER})
+
+
+@cache
+def _asset(path: str) -> Answer:
     body = _contents().get(path)
     kind = KINDS.get(f".{path.rpartition('.')[2]}")
     if body is None or kind is None:
         raise NotFoundError("file", path)
-    return _packed(body, kind, request)
-
-
-def _packed(body: bytes, kind: str, request: Request) -> Response:
-    headers: dict[str, Any] = {"Cache-Control": FOREVER, "Vary": "Accept-Encoding"}
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-        body = _gzipped(body)
-    return Response(body, media_type=kind, headers=headers)
+    return Answer(body, kind)
 
 
 @cache
 def _map_styles() -> str:
     """Id of the style sheet that Plotly adds for maps unless the page has it."""
-    found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _plotly())
+    found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _plotly().body)
     return found[1].decode() if found else "plotly-maps"
 
 
 @cache
-def _plotly() -> bytes:
-    return str(get_plotlyjs()).encode()
-
-
-@cache
-def _gzipped(body: bytes) -> bytes:
-    return gzip.compress(body, 6, mtime=0)
+def _plotly() -> Answer:
+    return Answer(str(get_plotlyjs()).encode(), KINDS[".js"])

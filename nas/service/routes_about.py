@@ -11,7 +11,7 @@ import nas
 from nas.core import Role
 from nas.service import monitoring
 from nas.service.catalog import space_schemas, strategy_schemas
-from nas.service.schemas import NamedBody, TokenBody, TokenRequest, answers
+from nas.service.schemas import ClusterBody, NamedBody, TokenBody, TokenRequest, answers
 from nas.service.security import Admin, AnyUser, TheService
 from nas.spec import JobSpec
 
@@ -20,15 +20,15 @@ health_router = APIRouter(tags=["health"])
 
 
 @router.get("/spaces", response_model=list[NamedBody])
-def spaces(user: AnyUser) -> list[dict[str, Any]]:
+def spaces(user: AnyUser, service: TheService) -> list[dict[str, Any]]:
     """Families of networks, and the options that narrow each."""
-    return space_schemas()
+    return space_schemas(service.settings.allowed)
 
 
 @router.get("/strategies", response_model=list[NamedBody])
-def strategies(user: AnyUser) -> list[dict[str, Any]]:
+def strategies(user: AnyUser, service: TheService) -> list[dict[str, Any]]:
     """Search strategies and their settings."""
-    return strategy_schemas()
+    return strategy_schemas(service.settings.allowed)
 
 
 @router.get("/job-schema")
@@ -41,6 +41,20 @@ def job_schema(user: AnyUser) -> dict[str, Any]:
 def me(user: AnyUser) -> dict[str, Any]:
     """Who the token says you are."""
     return {"owner": user.owner, "role": user.role.value, "version": nas.__version__}
+
+
+@router.get("/cluster", response_model=ClusterBody)
+def cluster(user: AnyUser, service: TheService) -> dict[str, Any]:
+    """Where trials run; nothing is known where another server starts the jobs."""
+    launcher = service.launcher
+    nodes = launcher.nodes() if launcher is not None else ()
+    return {
+        "executor": service.executor,
+        "starts_jobs": launcher is not None,
+        "workers": sum(node.n_cpus for node in nodes) if nodes else None,
+        "dashboard": service.dashboard,
+        "nodes": [vars(node) for node in nodes],
+    }
 
 
 @router.get("/tokens", response_model=list[TokenBody])

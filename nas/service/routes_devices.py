@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +17,9 @@ from nas.core.device import LOCAL
 from nas.service.context import Service
 from nas.service.errors import ForbiddenError
 from nas.service.schemas import (
+    OCTETS,
     BeatBody,
+    CalibrationBody,
     ClaimBody,
     DeviceBody,
     RegisterBody,
@@ -25,6 +28,9 @@ from nas.service.schemas import (
     answers,
 )
 from nas.service.security import Admin, AnAgent, AnyUser, TheService, User
+from nas.service.sharing import Answer
+from predictors.latency import MIN_LESSONS, HeldOut, held_out
+from workers.remote import MOST_LESSONS, lessons_of
 
 router = APIRouter(prefix="/v1", tags=["devices"])
 LOOK_SECONDS = 0.25
@@ -68,6 +74,24 @@ def work(
     store = service.store.devices()
     store.device(name)
     return [_told(w) for w in store.works(name, None, tuple(state or ()), limit)]
+
+
+@router.get("/devices/{name}/calibration", response_model=CalibrationBody)
+def calibration(name: str, request: Request, user: AnyUser, service: TheService) -> Response:
+    """Latencies of a device as measured, and as predicted from the others; of one's own jobs.
+
+    That is how predictions are made while the device is away. Admins see everyone's.
+    """
+    store = service.store.devices()
+    done = store.device(name).n_done
+
+    def make() -> Answer:
+        works = store.works(name, None, (WorkState.DONE,), MOST_LESSONS)
+        own = works if user.is_admin else [w for w in works if _owns(service, user, w)]
+        return Answer.of(_calibration(held_out(lessons_of(own))))
+
+    who = None if user.is_admin else user.owner
+    return service.shared.once(("calibration", name, done, who), make).to(request)
 
 
 @router.post("/device-work/{work_id}/cancel", response_model=WorkBody)
@@ -124,7 +148,7 @@ async def claim(
 
 @router.get(
     "/device-work/{work_id}/file",
-    responses=answers("application/octet-stream"),
+    responses=answers(OCTETS),
 )
 def file(
     work_id: str,
@@ -137,7 +161,7 @@ def file(
     path = _file(service, found)
     if not path.is_file():
         raise NotFoundError("file of work", work_id)
-    return FileResponse(path, filename=f"{found.digest}.onnx")
+    return FileResponse(path, media_type=OCTETS, filename=f"{found.digest}.onnx")
 
 
 @router.post("/device-work/{work_id}/report", response_model=WorkBody)
@@ -150,6 +174,27 @@ def report(work_id: str, body: ReportBody, user: AnAgent, service: TheService) -
     if done.digest not in {w.digest for w in open_work}:
         _file(service, done).unlink(missing_ok=True)
     return _told(done)
+
+
+def _owns(service: Service, user: User, work: Work) -> bool:
+    try:
+        return service.job(user, work.job_id) is not None
+    except NotFoundError:
+        return False
+
+
+def _calibration(found: HeldOut | None) -> dict[str, Any]:
+    if found is None:
+        empty: dict[str, Any] = {"measured": [], "predicted": [], "std": []}
+        return {**empty, "error": None, "tau": None, "needed": MIN_LESSONS}
+    return {
+        "measured": found.measured.tolist(),
+        "predicted": found.predicted.tolist(),
+        "std": found.std.tolist(),
+        "error": found.error,
+        "tau": None if np.isnan(found.tau) else found.tau,
+        "needed": MIN_LESSONS,
+    }
 
 
 def _own(service: Service, user: User, name: str) -> DeviceStore:

@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse
 
 from nas.core import NotFoundError
 from nas.service import uploads
-from nas.service.schemas import DatasetBody, answers
+from nas.service.schemas import OCTETS, DatasetBody, answers
 from nas.service.security import AnyUser, TheService
 from workers.datasets import NAMED, UPLOAD, data_folder
 
@@ -22,7 +22,7 @@ DATASETS = "/v1/datasets"
 
 @router.get(
     "/jobs/{job_id}/trials/{number}/artifacts/{role}",
-    responses={**answers("application/octet-stream"), 206: {"description": "a range"}},
+    responses={**answers(OCTETS), 206: {"description": "a range"}},
 )
 def artifact(
     job_id: str, number: int, role: str, user: AnyUser, service: TheService
@@ -39,7 +39,7 @@ def artifact(
         raise NotFoundError(f"{role} file of trial", number)
     digest = _digest(path, path.stat().st_mtime_ns)
     headers = {"ETag": f'"{digest}"', "X-Content-SHA256": digest}
-    return FileResponse(path, filename=path.name, headers=headers)
+    return FileResponse(path, media_type=OCTETS, filename=path.name, headers=headers)
 
 
 @router.get("/datasets", response_model=list[DatasetBody])

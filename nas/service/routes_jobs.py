@@ -13,6 +13,7 @@ from nas.service.context import Service
 from nas.service.schemas import ExtendBody, JobBody, JobDetail, Page, SubmitBody
 from nas.service.security import AnyUser, TheService
 from nas.spec import JobSpec
+from workers.machine import usable_cpus
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -29,9 +30,9 @@ def submit(body: SubmitBody, user: AnyUser, service: TheService, key: Key = None
 def preview(body: SubmitBody, user: AnyUser, service: TheService) -> dict[str, Any]:
     """Size of the space, cost ranges, feasible share and time, before anything is spent."""
     spec = _spec_of(body)
-    service.require_source(spec.data)
+    service.require_allowed(spec)
     problem = service.workspace.problem(spec)
-    return forecast.preview(problem, service.settings.workers or 1).to_json()
+    return forecast.preview(problem, service.settings.workers or usable_cpus()).to_json()
 
 
 @router.get("/jobs", response_model=Page[JobBody])

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from dashboard.series import best_values
 from nas.core import (
     Fidelity,
     InvalidInputError,
     JobState,
     NotFoundError,
-    Trial,
     TrialQuery,
     TrialState,
-    TrialStore,
-    front_rows,
 )
-from nas.core.trial import MOST_NUMBERS
 from nas.core.wire import event_to_json, job_to_json, trial_to_json
 from nas.reporting import write_report
 from nas.service.context import Service
 from nas.service.schemas import FrontBody, Page, ProgressBody, TrialBody, answers
 from nas.service.security import AnyUser, TheService
-from nas.spec import JobSpec
+from nas.service.views import front_of, progress_of
 
 router = APIRouter(prefix="/v1", tags=["results"])
 POLL_SECONDS = 0.4
 KEEP_ALIVE_SECONDS = 5.0
 EVENTS_AT_ONCE = 500
-MOST_POINTS = 2000
 REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:"
@@ -74,46 +68,17 @@ def trial(job_id: str, number: int, user: AnyUser, service: TheService) -> dict[
 
 
 @router.get("/jobs/{job_id}/front", response_model=FrontBody)
-def front(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
+def front(job_id: str, request: Request, user: AnyUser, service: TheService) -> Response:
     """The Pareto front at the most trusted fidelity there is."""
     job = service.job(user, job_id)
-    goals = JobSpec.parse(job.spec).goals
-    found = service.outcomes(job.job_id)
-    scored = next((at for f in reversed(Fidelity) if len(at := found.scored(f))), found.number[:0])
-    members = _trials(
-        service.store.trial_store(job.job_id),
-        found.number[scored[front_rows(*found.losses(goals, scored))]].tolist(),
-    )
-    return {
-        "job_id": job.job_id,
-        "objectives": [str(o) for o in goals.objectives],
-        "constraints": [str(c) for c in goals.constraints],
-        "trials": [trial_to_json(trial) for trial in members],
-    }
+    make = partial(front_of, job.job_id, service.store.trial_store(job.job_id))
+    return service.told(job, "front", make).to(request)
 
 
 @router.get("/jobs/{job_id}/progress", response_model=ProgressBody)
-def progress(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
+def progress(job_id: str, request: Request, user: AnyUser, service: TheService) -> Response:
     """Hypervolume and best values of the search's own trials, over their number and time."""
-    job = service.job(user, job_id)
-    goals = JobSpec.parse(job.spec).goals
-    found = service.outcomes(job.job_id)
-    if found.searched is None:
-        return {"n_finished": [], "at": [], "hypervolume": [], "best": {}, "fidelity": None}
-    at, trace = found.scored(found.searched), found.trace(goals)
-    best = best_values(*found.losses(goals, at), goals)
-    n = len(at)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).round().astype(int))
-    return {
-        "n_finished": (chosen + 1).tolist(),
-        "at": found.at[at[chosen]].tolist(),
-        "hypervolume": (trace[chosen] / (trace[-1] or 1.0)).tolist(),
-        "best": {
-            name: [None if np.isnan(v) else float(v) for v in values[chosen]]
-            for name, values in best.items()
-        },
-        "fidelity": found.searched.value,
-    }
+    return service.told(service.job(user, job_id), "progress", progress_of).to(request)
 
 
 @router.get("/jobs/{job_id}/events", responses=answers("text/event-stream"))
@@ -146,14 +111,6 @@ def report(job_id: str, user: AnyUser, service: TheService) -> HTMLResponse:
     path = service.workspace.folder(job) / "report.html"
     html = write_report(service.workspace, job, path).read_text()
     return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
-
-
-def _trials(store: TrialStore, numbers: Sequence[int]) -> list[Trial]:
-    """The trials of these numbers, in this order."""
-    parts = range(0, len(numbers), MOST_NUMBERS)
-    pages = (store.page(TrialQuery(numbers=numbers[i : i + MOST_NUMBERS])) for i in parts)
-    found = {trial.number: trial for page in pages for trial in page}
-    return [found[number] for number in numbers]
 
 
 async def _stream(

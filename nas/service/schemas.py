@@ -10,6 +10,8 @@ from nas.core import Token
 from nas.spec import JobSpec
 
 Item = TypeVar("Item")
+OCTETS = "application/octet-stream"
+"""Files as they lie on the disk: never compressed on the way, so that ranges are theirs."""
 
 
 def answers(media_type: str) -> dict[int | str, dict[str, Any]]:
@@ -128,6 +130,25 @@ class NamedBody(BaseModel):
     options: dict[str, Any]
 
 
+class NodeBody(BaseModel):
+    """A machine that runs trials."""
+
+    name: str
+    n_cpus: int
+    n_gpus: int
+    memory_bytes: int | None
+
+
+class ClusterBody(BaseModel):
+    """Where trials run."""
+
+    executor: Literal["local", "ray"]
+    starts_jobs: bool = Field(description="whether this server does")
+    workers: int | None = Field(description="trials at once over all jobs, where that is known")
+    dashboard: str | None = Field(description="URL of Ray's")
+    nodes: list[NodeBody]
+
+
 class TokenRequest(BaseModel):
     """Who a new token is for."""
 
@@ -238,6 +259,7 @@ class RowBody(BaseModel):
     key: str | None = Field(description="of the candidate; null for shared training")
     method: str | None = Field(description="of shared training")
     metrics: dict[str, float]
+    kinds: dict[str, str] = Field(description="simulated or predicted, by metric; else measured")
     values: dict[str, Any]
     error: str | None
     seconds: float
@@ -251,9 +273,10 @@ class TableBody(BaseModel):
 
 
 class PredictionBody(BaseModel):
-    """Out-of-fold predictions beside what was measured."""
+    """Out-of-fold predictions beside what the trials found."""
 
     number: list[int]
+    kinds: list[str] = Field(description="how what they found came about: measured, simulated …")
     predicted: list[float]
     measured: list[float]
     tau: float | None = Field(description="Kendall's tau-b")
@@ -266,6 +289,47 @@ class AnalysisBody(BaseModel):
     importance: dict[str, dict[str, float]]
     prediction: dict[str, PredictionBody]
     harmful: list[dict[str, Any]]
+
+
+class TauCurve(BaseModel):
+    """Kendall's tau-b among the first `n` search trials."""
+
+    n: list[int]
+    tau: list[float | None]
+
+
+class TauBody(BaseModel):
+    """How well the predictor ranks, by metric; empty with fewer than 10 trials."""
+
+    metrics: dict[str, TauCurve]
+
+
+class EpochBody(BaseModel):
+    """Mean losses of one epoch of shared training."""
+
+    epoch: int = Field(description="from 1")
+    largest_loss: float = Field(description="of the largest candidate, or of the only one")
+    student_loss: float = Field(description="of the others")
+
+
+class SupernetBody(BaseModel):
+    """A training of shared weights; empty before its first task."""
+
+    number: int | None = Field(description="of the trial that tells")
+    version: str | None
+    reused_epochs: int
+    history: list[EpochBody]
+
+
+class CalibrationBody(BaseModel):
+    """Latencies of a device as measured, and as predicted from its other measurements."""
+
+    measured: list[float] = Field(description="milliseconds")
+    predicted: list[float] = Field(description="milliseconds")
+    std: list[float] = Field(description="of the predictions")
+    error: float | None = Field(description="median relative error")
+    tau: float | None = Field(description="Kendall's tau-b")
+    needed: int = Field(description="measurements below which nothing is predicted")
 
 
 class LayerBody(BaseModel):

@@ -18,6 +18,7 @@ from nas.core import InvalidInputError
 from nas.jobs import Workspace, terminable
 from nas.service.app import create_app
 from nas.service.cluster import LocalCluster
+from nas.service.context import Service
 from nas.service.launchers import Launcher, Processes, RayJobs
 from nas.service.settings import ServiceSettings
 from nas.service.supervisor import Supervisor
@@ -145,6 +146,8 @@ class Server:
         if not settings.supervise:
             return None
         launcher, address = self._launcher()
+        service: Service = self.app.state.service
+        service.launcher, service.dashboard = launcher, address
         supervisor = Supervisor(
             self.workspace.store,
             launcher,

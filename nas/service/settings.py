@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nas.core import InvalidInputError
 from nas.core.device import FILES
+from nas.core.importing import imported
 
 MEBIBYTE = 2**20
 
@@ -31,6 +32,8 @@ class ServiceSettings:
         largest_body: bytes of a request's JSON.
         largest_upload: bytes of a data set, as sent and as unpacked.
         device_seconds: after which a silent device counts as gone, and its work goes back.
+        allowed: `package.module:Name` of families, strategies and predictors of your own that jobs
+            may name; no other code runs because somebody named it.
         tls_certificate, tls_key: PEM files; both or neither.
 
     Raises:
@@ -50,6 +53,7 @@ class ServiceSettings:
     largest_body: int = MEBIBYTE
     largest_upload: int = 2048 * MEBIBYTE
     device_seconds: float = 30.0
+    allowed: tuple[str, ...] = ()
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
@@ -61,12 +65,14 @@ class ServiceSettings:
             raise InvalidInputError("device_seconds", self.device_seconds, "above 0")
         if not 0 <= self.port <= 65535:
             raise InvalidInputError("port", self.port, "0 to 65535")
+        for path in self.allowed:
+            imported("allow", path, object)
         if (self.tls_certificate is None) != (self.tls_key is None):
             given = self.tls_certificate or self.tls_key
             raise InvalidInputError("tls", str(given), "a certificate and a key, both PEM files")
-        for path in (self.tls_certificate, self.tls_key):
-            if path is not None and not path.is_file():
-                raise InvalidInputError("tls", str(path), "a PEM file that exists")
+        for file in (self.tls_certificate, self.tls_key):
+            if file is not None and not file.is_file():
+                raise InvalidInputError("tls", str(file), "a PEM file that exists")
 
     @property
     def is_loopback(self) -> bool:

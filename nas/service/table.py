@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import Fidelity, Goals, InvalidInputError, Trial, TrialQuery, TrialState, TrialStore
-from nas.core.trial import TrainShared
+from nas.core.trial import MARKS, TrainShared
 from nas.service.columns import Outcomes
+from nas.service.views import trials_of
 
 CONDITION = re.compile(r"\s*([A-Za-z][\w.@-]*)\s*(<=|>=|!=|=|<|>)\s*(\S+)\s*")
 EXPECTED = "a metric or decision, one of <= >= != = < >, and a value: accuracy>=0.9"
@@ -84,13 +85,14 @@ def page(
     first = running[offset : offset + limit]
     start = max(offset - len(running), 0)
     rest = kept[start : start + limit - len(first)]
-    items = [row_of(trial) for trial in first] + [row_of(found.trial(int(i))) for i in rest]
-    return {"total": len(kept) + len(running), "items": items}
+    shown = [*first, *trials_of(store, found.number[rest].tolist())]
+    return {"total": len(kept) + len(running), "items": [row_of(trial) for trial in shown]}
 
 
 def row_of(trial: Trial) -> dict[str, Any]:
-    """What a table shows of a trial."""
+    """What a table shows of a trial; `kinds` tells of metrics that nobody measured."""
     candidate = trial.candidate
+    kinds = {metric: trial.kind(metric) for metric in trial.metrics}
     return {
         "number": trial.number,
         "state": trial.state.value,
@@ -99,6 +101,7 @@ def row_of(trial: Trial) -> dict[str, Any]:
         "key": candidate.key if candidate else None,
         "method": trial.task.method if isinstance(trial.task, TrainShared) else None,
         "metrics": dict(trial.metrics),
+        "kinds": {metric: kind for metric, kind in kinds.items() if kind in MARKS},
         "values": dict(candidate.values) if candidate else {},
         "error": trial.error,
         "seconds": trial.seconds,

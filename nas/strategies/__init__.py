@@ -4,6 +4,7 @@ from nas.strategies.cross_entropy import CrossEntropy
 from nas.strategies.differential_evolution import DifferentialEvolution
 from nas.strategies.evolution import RegularizedEvolution
 from nas.strategies.finalists import Finalists
+from nas.strategies.given import Given
 from nas.strategies.gradient_guided import GradientGuided
 from nas.strategies.local_search import LocalSearch
 from nas.strategies.nsga import NSGA2, NSGA3
@@ -17,6 +18,7 @@ from nas.strategies.registry import (
     Word,
     checked_options,
     make_strategy,
+    require_strategy,
 )
 from nas.strategies.seeded import Seeded, handed_over
 from nas.strategies.shared import SharedFirst
@@ -37,6 +39,7 @@ __all__ = [
     "RegularizedEvolution",
     "Sampler",
     "SearchContext",
+    "Given",
     "Seeded",
     "Setting",
     "SharedFirst",
@@ -45,4 +48,5 @@ __all__ = [
     "checked_options",
     "handed_over",
     "make_strategy",
+    "require_strategy",
 ]

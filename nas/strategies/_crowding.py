@@ -28,8 +28,11 @@ def crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 def best_first(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> NDArray[np.int64]:
     """`(n,)` row numbers from best to worst: constrained rank, then crowding within the rank."""
     rank = ranks(losses, violations)
-    spread = np.zeros(len(losses))
-    for value in np.unique(rank):
-        members = np.flatnonzero(rank == value)
+    by_rank = np.argsort(rank, kind="stable")
+    sizes = np.bincount(rank)
+    ends = np.cumsum(sizes)
+    spread = np.full(len(losses), np.inf)
+    for r in np.flatnonzero(sizes > 1):  # who is alone is an end
+        members = by_rank[ends[r] - sizes[r] : ends[r]]
         spread[members] = crowding(losses[members])
     return np.lexsort((-spread, rank)).astype(np.int64)

@@ -6,17 +6,19 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.core import Candidate, Evaluate, Fidelity, Goals, SearchStrategy, Task, Trial, TrialState
 from nas.core.goals import columns_of
-from nas.strategies._crowding import best_first
+from nas.core.pareto import covering, ranks
 
 
 class Finalists(SearchStrategy):
     """Passes on what `search` asks until the budget is spent, then asks for its best, deployed.
 
     Between the two it waits for running trials. Finalists are the front of the completed trials,
-    filled up by rank and crowding distance; each is asked once, failed or not. `search` is not
+    filled up by the fronts behind it; of a front that does not fit, those that cover it best. Each
+    is asked once, failed or not. `search` is not
     told of them. With a larger budget than the log was written with, the search goes on, and the
     finalists of all its trials that are not deployed yet follow.
 
@@ -97,5 +99,22 @@ class Finalists(SearchStrategy):
         columns = columns_of([t.metrics for t in self._completed], self._goals.metrics)
         losses = self._goals.losses(columns)
         violations = self._goals.violations(columns, len(losses))
-        best = best_first(losses, violations)[: self._n_finalists]
+        best = _best(losses, violations, self._n_finalists)
         return [t.candidate for t in (self._completed[i] for i in best) if t.candidate is not None]
+
+
+def _best(losses: NDArray[np.float64], violations: NDArray[np.float64], n: int) -> Sequence[int]:
+    """Row numbers of the first `n`, rank by rank; see `covering` for the last that is taken.
+
+    Of those that cover as much the best by the first objective goes first.
+    """
+    rank, chosen = ranks(losses, violations), list[int]()
+    for r in range(int(rank.max()) + 1):
+        members = np.flatnonzero(rank == r)
+        members = members[np.lexsort(losses[members].T[::-1])]  # not by who was done first
+        alone = len(members) == 1  # an infeasible one may lack a loss
+        order = members if alone else members[covering(losses[members], n - len(chosen))]
+        chosen += order.tolist()
+        if len(chosen) >= n:
+            break
+    return chosen[:n]

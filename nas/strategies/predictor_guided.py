@@ -32,6 +32,7 @@ Columns = dict[str, NDArray[np.float64]]
 MIN_TO_FIT = 4
 SMALL_SPACE = 20_000
 N_PARENTS = 64
+LARGE_POOL, N_REFINED = 20_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -199,22 +200,36 @@ class PredictorGuided(Stepwise):
         for _ in range(self._generations - 1):
             if not len(pool.rows):
                 break
-            order = best_first(
-                self._goals.losses(pool.hopeful),
-                self._goals.violations(pool.mean, len(pool.rows)),
-            )
+            order = self._promising(pool)
             children = self._children(pool.rows[order[:N_PARENTS]], share, rng)
             pool = pool.joined(self._scored(self._admitted(children)))
         return pool
 
     def _scored(self, rows: Genotypes, features: NDArray[np.float32] | None = None) -> _Pool:
-        mean, std = self._predicted(rows, self._featurize(rows) if features is None else features)
+        """Predictions for `(n, d)` rows; of more than 20,000 for the 2,000 most promising.
+
+        A predictor may answer many rows more coarsely than few.
+        """
+        features = self._featurize(rows) if features is None else features
+        pool = self._hoped(rows, features)
+        if len(rows) <= LARGE_POOL:
+            return pool
+        best = self._promising(pool)[:N_REFINED]
+        return self._hoped(rows[best], features[best])
+
+    def _hoped(self, rows: Genotypes, features: NDArray[np.float32]) -> _Pool:
+        mean, std = self._predicted(rows, features)
         hopeful = dict(mean)
         for objective in self._goals.objectives:
             sign = 1.0 if objective.direction == "max" else -1.0
             m = objective.metric
             hopeful[m] = mean[m] + sign * self._beta * std[m]
         return _Pool(rows, mean, hopeful)
+
+    def _promising(self, pool: _Pool) -> NDArray[np.int64]:
+        """Numbers of the pool's rows, best first."""
+        losses = self._goals.losses(pool.hopeful)
+        return best_first(losses, self._goals.violations(pool.mean, len(pool.rows)))
 
     def _first_rows(self, rng: np.random.Generator) -> Genotypes:
         """Fresh samples and children of the measured best."""

@@ -22,6 +22,7 @@ from nas.core import (
     SearchStrategy,
     UnknownNameError,
 )
+from nas.core.importing import imported, is_path
 from nas.strategies._history import Admissible
 from nas.strategies._narrowing import Narrowing
 from nas.strategies.cross_entropy import CrossEntropy
@@ -235,10 +236,29 @@ STRATEGIES: Mapping[str, Mapping[str, Setting | Word]] = {
 """Names of the strategies and their settings."""
 
 
+def require_strategy(field: str, name: str) -> None:
+    """Refuse a name under which there is no strategy.
+
+    Raises:
+        UnknownNameError: none of `STRATEGIES`.
+        InvalidInputError: a path that leads to no strategy.
+    """
+    if is_path(name):
+        imported(field, name, SearchStrategy)  # type: ignore[type-abstract]
+    elif name not in STRATEGIES:
+        raise UnknownNameError(field, name, STRATEGIES)
+
+
 def make_strategy(
     name: str, context: SearchContext, options: Mapping[str, object]
 ) -> SearchStrategy:
     """A fresh strategy `name`; what `options` leave open fits the number of trials.
+
+    Args:
+        name: one of `STRATEGIES`, or `package.module:Name` of your own, which is made of the
+            context's space, goals and seed, and by name of `fidelity`, `admissible` and `options`.
+        context: what it may need.
+        options: its settings, and those of `HALVING`.
 
     Raises:
         UnknownNameError: no such strategy, or no such setting.
@@ -252,7 +272,8 @@ def make_strategy(
             rungs,
             f"at most {context.n_trials}, the number of trials: else none gets full effort",
         )
-    search = _ENTRIES[name].make(context, checked)
+    make = partial(_own, name) if is_path(name) else _ENTRIES[name].make
+    search = make(context, checked)
     if rungs == 1:
         return search
     return SuccessiveHalving(search, context.goals, context.fidelity, reduction, rungs)
@@ -265,18 +286,32 @@ def checked_options(name: str, options: Mapping[str, object]) -> Options:
         UnknownNameError: no such strategy, or no such setting.
         InvalidInputError: a value of the wrong kind, or out of range.
     """
-    if name not in STRATEGIES:
-        raise UnknownNameError("strategy", name, STRATEGIES)
+    require_strategy("strategy", name)
+    known = HALVING if is_path(name) else STRATEGIES[name]
     checked: Options = {}
     for option, value in options.items():
-        if option not in STRATEGIES[name]:
-            raise UnknownNameError(f"strategy {name}", option, STRATEGIES[name])
-        setting = STRATEGIES[name][option]
+        if option not in known:
+            if is_path(name):
+                checked[option] = value  # its constructor knows
+                continue
+            raise UnknownNameError(f"strategy {name}", option, known)
+        setting = known[option]
         field = f"strategy.options.{option}"
         checked[option] = (
             _word(field, value) if isinstance(setting, Word) else _number(field, value, setting)
         )
     return checked
+
+
+def _own(path: str, context: SearchContext, options: Options) -> SearchStrategy:
+    """A strategy of the user's."""
+    kind = imported("strategy", path, SearchStrategy)  # type: ignore[type-abstract]
+    try:
+        return _made(kind, context, options)
+    except TypeError as error:
+        raise InvalidInputError(
+            "strategy.options", options, f"what {path} is made of ({error})"
+        ) from error
 
 
 def _word(field: str, value: object) -> str:

@@ -9,22 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import (
-    Evaluate,
     Fidelity,
     Genotypes,
     SearchSpace,
     SearchStrategy,
     Task,
     Trial,
+    TrialState,
 )
 from nas.core.expectation import drawn_rows
 from nas.core.trial import DIFFERENTIABLE
-from nas.strategies._history import Admissible, History
+from nas.strategies._history import Admissible
+from nas.strategies.given import Given
 
 N_DRAWN = 4096
 
 
-class Seeded(SearchStrategy):
+class Seeded(Given):
     """Asks for candidates of a distribution; then for what `search` asks.
 
     Of 4,096 drawn candidates the likeliest that are admissible and were never asked; decisions that
@@ -36,7 +37,7 @@ class Seeded(SearchStrategy):
     Args:
         search: goes on after the first candidates; told of all of them.
         space: of the distribution.
-        n_candidates: from the distribution.
+        n_candidates: from the distribution; others that were asked before do not count.
         seed: of the draws.
         fidelity: of the tasks.
         admissible: which rows may be asked at all; None for every row.
@@ -53,20 +54,30 @@ class Seeded(SearchStrategy):
         admissible: Admissible | None = None,
         spread: bool = False,
     ) -> None:
-        self._search = search
-        self._space = space
+        super().__init__(search, space, np.empty((0, len(space)), dtype=np.int16), fidelity)
         self._n_candidates = n_candidates
         self._seed = seed
-        self._fidelity = fidelity
         self._admissible = admissible
         self._spread = spread
-        self._history = History(space, fidelity)
-        self._offered: Genotypes = np.empty((0, len(space)), dtype=np.int16)
+        self._keys: set[int] = set()
+        self._n_asked = 0
 
-    def follow(self, probabilities: Mapping[str, Sequence[float]]) -> None:
-        """Take a distribution: by decision, probabilities of its options."""
-        columns: list[NDArray[np.float64]] = [np.array(probabilities[n]) for n in self._space.names]
-        raw = drawn_rows(columns, N_DRAWN, np.random.default_rng((self._seed, 11)))
+    def follow(self, *distributions: Mapping[str, Sequence[float]]) -> None:
+        """Take distributions: by decision, probabilities of its options.
+
+        Candidates are asked of each in turn.
+        """
+        offers = [self._offer(found, i) for i, found in enumerate(distributions)]
+        ranks = np.concatenate([np.arange(len(rows)) for rows in offers])
+        rows = np.concatenate(offers)[np.argsort(ranks, kind="stable")]
+        keys, first = np.unique(self._space.keys(rows), return_index=True)
+        self._rows, self._keys = rows[np.sort(first)], set(keys.tolist())
+
+    def _offer(self, found: Mapping[str, Sequence[float]], number: int) -> Genotypes:
+        """`(n, d)` admissible rows of one distribution, in the order in which they are asked."""
+        columns: list[NDArray[np.float64]] = [np.array(found[n]) for n in self._space.names]
+        rng = np.random.default_rng((self._seed, 11, number) if number else (self._seed, 11))
+        raw = drawn_rows(columns, N_DRAWN, rng)
         top = np.array([[p.argmax() for p in columns]], dtype=np.int16)
         raw = np.concatenate([top, raw])
         logs = np.zeros(len(raw))
@@ -77,36 +88,24 @@ class Seeded(SearchStrategy):
         _, first = np.unique(self._space.keys(rows), return_index=True)
         likeliest = first[np.argsort(-logs[first], kind="stable")]
         rows = rows[np.sort(first) if self._spread else likeliest]
-        self._offered = rows if self._admissible is None else rows[self._admissible(rows)]
+        return rows if self._admissible is None else rows[self._admissible(rows)]
 
     def ask(self, n: int) -> Sequence[Task]:
         """At most `n` next tasks; [] where nothing is left to try."""
-        history = self._history
-        left = min(self._n_candidates - history.n_started, n)
-        if left <= 0:
-            return self._search.ask(n)
-        rows = self._offered[history.unseen(self._offered)][:left]
-        if not len(rows):
-            return self._search.ask(n)
-        return [Evaluate(self._space.candidate(row), self._fidelity) for row in rows]
-
-    def recall(self, trials: Sequence[Trial]) -> None:
-        """Take completed trials of earlier jobs."""
-        self._history.recall(trials)
-        self._search.recall(trials)
-
-    def learn_from(self, trials: Sequence[Trial]) -> None:
-        """Take trials of an earlier job as guidance."""
-        self._search.learn_from(trials)
+        left = self._n_candidates - self._n_asked
+        return super().ask(min(n, left)) if left > 0 else self._search.ask(n)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take trials in event order."""
-        self._history.tell(trials)
-        self._search.tell(trials)
+        super().tell(trials)
+        for trial in trials:
+            if trial.state is TrialState.RUNNING and trial.candidate is not None:
+                row = self._space.row(trial.candidate)
+                self._n_asked += int(self._space.keys(row[None])[0]) in self._keys
 
 
 def handed_over(seeded: Seeded, trial: Trial) -> None:
-    """Give the distribution that a finished training reports to `seeded`."""
+    """Give `seeded` what a finished training reports: the distribution, or one a trade-off."""
     found: Mapping[str, Any] = trial.provenance.get(DIFFERENTIABLE, {})
     if "probabilities" in found:
-        seeded.follow(found["probabilities"])
+        seeded.follow(*found.get("tradeoffs", [found["probabilities"]]))

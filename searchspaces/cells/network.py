@@ -6,7 +6,6 @@ kernel for it: rectified nodes, sums, pools and concatenations are rounded each.
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -21,22 +20,10 @@ from searchspaces.compression.quantization import (
     fold_norms,
     place_conv,
 )
-from searchspaces.layers import ActivationQuantizer, ConvUnit, LinearUnit, Sparsity
+from searchspaces.layers import ActivationQuantizer, ConvUnit, LinearUnit, Rounded, Sparsity
 
 Graph = Mapping[Ends, Operation]
 """The edges of one cell, by target."""
-
-
-class Rounded(nn.Module, ABC):
-    """Something without weights whose output may be quantized."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.output_quantizer: ActivationQuantizer | None = None
-
-    def rounded(self, x: Tensor) -> Tensor:
-        """`x` of any shape at the bits of the output."""
-        return x if self.output_quantizer is None else self.output_quantizer(x)
 
 
 class Weightless(Rounded):

@@ -14,7 +14,7 @@ from searchspaces.layers.quantizers import (
     set_observing,
 )
 from searchspaces.layers.sparsity import DENSE, Sparsity
-from searchspaces.layers.units import ConvUnit, LinearUnit
+from searchspaces.layers.units import ConvUnit, LinearUnit, Rounded, Rounding
 
 __all__ = [
     "DENSE",
@@ -26,6 +26,8 @@ __all__ = [
     "ElasticConvUnit",
     "ElasticLinearUnit",
     "LinearUnit",
+    "Rounded",
+    "Rounding",
     "Sparsity",
     "WeightGrid",
     "WeightQuantizer",

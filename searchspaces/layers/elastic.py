@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from searchspaces.layers.folding import excess, moments, turning
 from searchspaces.layers.quantizers import (
     FLOAT_BITS,
     TYPICAL_SHARES,
@@ -21,14 +22,11 @@ from searchspaces.layers.quantizers import (
     WeightGrid,
     WeightQuantizer,
     activation_codes,
+    least_squares_clip,
     quantize_activation,
 )
 from searchspaces.layers.sparsity import Sparsity
 from searchspaces.layers.units import DEAD_SHARE, ConvUnit, LinearUnit, living_variance
-
-MIN_RATIO = 1e-3
-MAX_EXCESS = 16.0
-"""Of a variance over what it should be, that calibration makes up for."""
 
 RANGE_IMAGES = 64
 """Images whose range an activation's grid spans, in training and in calibration."""
@@ -48,8 +46,9 @@ class Calibration(Enum):
 class ElasticActivationQuantizer(nn.Module):
     """An activation quantizer of any width from 2 to 8 bits, or none.
 
-    In training its range is the batch's, times a learned share per width; in evaluation it is the
-    calibrated one.
+    In training its range is the batch's, times a learned share per width. All candidates share what
+    is learned, however many channels they have and whatever comes before, so calibration looks for
+    range and share of the candidate itself.
 
     Attributes:
         bits: in use now; 32 passes values through.
@@ -59,6 +58,7 @@ class ElasticActivationQuantizer(nn.Module):
 
     low: Tensor
     high: Tensor
+    clip: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,16 +70,19 @@ class ElasticActivationQuantizer(nn.Module):
         )
         self.register_buffer("low", torch.zeros(()), persistent=False)
         self.register_buffer("high", torch.zeros(()), persistent=False)
+        self.register_buffer("clip", torch.ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tensor of any shape, on the grid in use."""
         if self.bits == FLOAT_BITS or self.calibration is Calibration.NORMS:
             return x
         codes = activation_codes(self.bits, self.symmetric)
-        clip = self.clips[str(self.bits)]
         if self.training or self.calibration is Calibration.GRIDS:
             with torch.no_grad():
                 self.low, self.high = mean_range(x)
+        if self.calibration is Calibration.GRIDS:
+            self.clip = least_squares_clip(x[:RANGE_IMAGES], self.low, self.high, codes)
+        clip = self.clips[str(self.bits)] if self.training else self.clip
         return quantize_activation(x, self.low, self.high, clip, codes)
 
     def extract(self) -> ActivationQuantizer | None:
@@ -89,7 +92,7 @@ class ElasticActivationQuantizer(nn.Module):
         plain = ActivationQuantizer(self.bits, self.symmetric)
         plain.low.copy_(self.low)
         plain.high.copy_(self.high)
-        plain.clip.data.copy_(self.clips[str(self.bits)].detach())
+        plain.clip.data.copy_(self.clip)
         plain.observing = False
         return plain
 
@@ -203,9 +206,7 @@ class ElasticConvUnit(nn.Module):
         elif self.calibration is Calibration.NORMS:
             x = self._normed(self._convolved(x, weight, None), self.norm)
         elif self.training:
-            x = self._normed(
-                self._convolved(x, self._as_folded(x, weight, self.norm), None), self.norm
-            )
+            x = self._trained(x, weight, self.norm)
         else:
             x = self._folded(x, weight, self.norm)
         if self.activation is not None:
@@ -262,22 +263,35 @@ class ElasticConvUnit(nn.Module):
             var.copy_(living_variance(var, norm.eps))
         return y
 
-    def _as_folded(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        """`weight` on the grid it would have with the norm folded in, and scaled back.
+    def _trained(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """What leaves the norm in training: what `_folded` will compute once calibrated.
 
-        The spread is this batch's, by the float weight: the running one is a mixture of all
-        candidates trained lately, and folded with it a tensor's channels share no common step.
+        With a step for every channel rounding commutes with folding, so the norm may follow.
+        """
+        grid = self.weight_quantizer.grid
+        if grid is not None and not grid.per_channel:
+            return self._with_common_step(x, weight, norm)
+        return self._normed(self._convolved(x, self.weight_quantizer(weight), None), norm)
+
+    def _with_common_step(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """The convolution folded, then rounded to steps that all its channels share.
+
+        After rounding no channel can be scaled by itself, so means are set to the norm's, and only
+        the spread of all channels together. The spread folded in is this batch's, by the float
+        weight; gradients see it as constant, but none along a channel of the weight is left, since
+        the norm undoes whatever length that has.
 
         Reference: Jacob et al. 2018, section 3.2, figure C.8.
         """
-        if self.weight_quantizer.grid is None:
-            return weight
+        scale, shift = norm.weight[: self.n_out], norm.bias[: self.n_out]
         with torch.no_grad():
-            var = self._convolved(x, weight, None).var((0, 2, 3), correction=0)
-            var = living_variance(var, norm.eps)
-            ratio = norm.weight[: self.n_out] * torch.rsqrt(var + norm.eps)
-            ratio = torch.where(ratio.abs() < MIN_RATIO, MIN_RATIO, ratio).reshape(-1, 1, 1, 1)
-        return self.weight_quantizer(weight * ratio) / ratio
+            var = living_variance(moments(self._convolved(x, weight, None))[1], norm.eps)
+        ratio = (scale * torch.rsqrt(var + norm.eps)).reshape(-1, 1, 1, 1)
+        y = self._convolved(x, self.weight_quantizer(turning(weight) * ratio), None)
+        mean, found = moments(y)
+        common = excess(found, scale, var, per_channel=False)
+        spread = torch.rsqrt(common).reshape(-1, 1, 1)
+        return (y - mean.reshape(-1, 1, 1)) * spread + shift.reshape(-1, 1, 1)
 
     def _folded(self, x: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         """The convolution with its norm folded in, step by step as a plain unit folds it."""
@@ -301,18 +315,19 @@ class ElasticConvUnit(nn.Module):
         by half and more, layer upon layer.
         """
         mean, var, scale, _ = self._statistics(norm)
-        y = self._convolved(x, weight, None)
-        mean.copy_(y.mean((0, 2, 3)))
-        var.copy_(living_variance(y.var((0, 2, 3), correction=0), norm.eps))
-        if self.weight_quantizer.grid is None:
+        means, variances = moments(self._convolved(x, weight, None))
+        mean.copy_(means)
+        var.copy_(living_variance(variances, norm.eps))
+        grid = self.weight_quantizer.grid
+        if grid is None:
             return
         folded = self.weight_quantizer(
             weight * (scale * torch.rsqrt(var + norm.eps)).reshape(-1, 1, 1, 1)
         )
-        found = self._convolved(x, folded, None).var((0, 2, 3), correction=0)
-        excess = (found / scale.square().clamp_min(MIN_RATIO**2)).clamp(1 / MAX_EXCESS, MAX_EXCESS)
+        found = moments(self._convolved(x, folded, None))[1]
+        factor = excess(found, scale, var, grid.per_channel)
         alive = 2 * DEAD_SHARE * norm.eps  # lest a plain unit takes a corrected channel for dead
-        var.copy_(((var + norm.eps) * excess - norm.eps).clamp_min(alive))
+        var.copy_(((var + norm.eps) * factor - norm.eps).clamp_min(alive))
 
 
 class ElasticLinearUnit(nn.Module):

@@ -207,13 +207,19 @@ class ActivationQuantizer(nn.Module):
     def _observe(self, x: Tensor) -> None:
         self.low.copy_(torch.minimum(self.low, x.amin()))
         self.high.copy_(torch.maximum(self.high, x.amax()))
-        shares = [torch.tensor(share, device=x.device) for share in SHARES]
-        grids = [activation_grid(self.low, self.high, share, self.codes) for share in shares]
-        losses = [
-            (torch.fake_quantize_per_tensor_affine(x, *grid, *self.codes) - x).square().sum()
-            for grid in grids
-        ]
-        self.clip.copy_(shares[int(torch.stack(losses).argmin())])
+        self.clip.copy_(least_squares_clip(x, self.low, self.high, self.codes))
+
+
+@torch.no_grad()
+def least_squares_clip(x: Tensor, low: Tensor, high: Tensor, codes: tuple[int, int]) -> Tensor:
+    """`()` share of the range from `low` to `high` at which `x` loses least squares by rounding."""
+    shares = [torch.tensor(share, device=x.device) for share in SHARES]
+    grids = [activation_grid(low, high, share, codes) for share in shares]
+    losses = [
+        (torch.fake_quantize_per_tensor_affine(x, *grid, *codes) - x).square().sum()
+        for grid in grids
+    ]
+    return shares[int(torch.stack(losses).argmin())]
 
 
 def activation_codes(bits: int, symmetric: bool) -> tuple[int, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,6 +47,16 @@ class ConvUnit(nn.Module):
         self.sparsity: Sparsity | None = None
         self.weight_quantizer: WeightQuantizer | None = None
         self.output_quantizer: ActivationQuantizer | None = None
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, norm: nn.Module | None, activation: nn.Module | None) -> Self:
+        """A unit of existing layers; a convolution without norm or bias gets a bias of zero."""
+        assert norm is None or isinstance(norm, nn.BatchNorm2d)
+        unit = cls(1, 1, activation=activation)
+        unit.conv, unit.norm = conv, norm
+        if norm is None and conv.bias is None:
+            conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
+        return unit
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, n_in, H, W)` to `(B, n_out, H / stride, W / stride)`, rounded up."""
@@ -131,12 +144,41 @@ class LinearUnit(nn.Module):
         self.linear = nn.Linear(n_in, n_out)
         self.weight_quantizer: WeightQuantizer | None = None
 
+    @classmethod
+    def of(cls, linear: nn.Linear) -> Self:
+        """A unit of an existing layer, which gets a bias of zero where it has none."""
+        unit = cls(1, 1)
+        unit.linear = linear
+        if linear.bias is None:
+            linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
+        return unit
+
     def forward(self, x: Tensor) -> Tensor:
         """`(B, n_in)` to `(B, n_out)`."""
         if self.weight_quantizer is None:
             out: Tensor = self.linear(x)
             return out
         return F.linear(x, self.weight_quantizer(self.linear.weight), self.linear.bias)
+
+
+class Rounded(nn.Module, ABC):
+    """Something without weights whose output may be quantized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output_quantizer: ActivationQuantizer | None = None
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """`x` of any shape at the bits of the output."""
+        return x if self.output_quantizer is None else self.output_quantizer(x)
+
+
+class Rounding(Rounded):
+    """Nothing but the rounding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape at the bits of the output."""
+        return self.rounded(x)
 
 
 def living_variance(variance: Tensor, eps: float) -> Tensor:

@@ -5,7 +5,8 @@
 A proxy network (three stages of one cell, 8 channels, stride 2) learns MNIST or CIFAR-10 images;
 accuracies are the tabulated CIFAR-10 ones (200 epochs): of the derived cell, and, as in a job, of
 the best of the distribution's five likeliest cells after a short training of each by itself. Random
-search trains random cells in the same way, for as many seconds as the search and those five took.
+search trains random cells in the same way, for as many processor seconds as the search and those
+five took.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ ALONE_SHARE = 0.25
 """Epochs of a random cell's training by itself, as a share of the search's."""
 
 PLAIN = DifferentiableSettings(
-    epochs=30, architecture_rate=0.01, warm_up=0.0, sampling="softmax", cost_weight=0.0
+    epochs=30,
+    architecture_rate=0.01,
+    warm_up=0.0,
+    levels=2,
+    gradient="first",
+    sampling="softmax",
+    cost_weight=0.0,
 )
 """DARTS; the logits' rate makes up for 30 epochs of 16 steps in place of 50 of 390."""
 
@@ -52,14 +59,14 @@ SWITCHES = {
     "plain DARTS": PLAIN,
     "second order": replace(PLAIN, gradient="second"),
     "amended": replace(PLAIN, gradient="amended"),
-    "one level": replace(PLAIN, gradient="one-level"),
+    "one level": replace(PLAIN, levels=1),
     "Gumbel": replace(FALLING, sampling="gumbel"),
     "the default": DifferentiableSettings(),
-    "score function": DifferentiableSettings(gradient="score-function"),
-    "straight-through": replace(PLAIN, sampling="straight-through", epochs=60),
+    "two levels": DifferentiableSettings(levels=2),
+    "GDAS": replace(PLAIN, sampling="straight-through", epochs=60, warm_up=0.5),
     "small temperature": replace(FALLING, temperature=1.0, noise_share=0.2),
     "entropy-adaptive": replace(PLAIN, schedule="entropy", least_temperature=0.01),
-    "DropNAS": replace(PLAIN, gradient="one-level", drop=3e-5),
+    "DropNAS": replace(PLAIN, levels=1, drop=3e-5),
     "SD-DARTS": replace(PLAIN, teachers=3),
     "R-DARTS stop": replace(PLAIN, curvature="stop"),
     "R-DARTS adapt": replace(PLAIN, curvature="adapt"),
@@ -76,8 +83,8 @@ class Run:
         chosen: of the best of the likeliest cells.
         parameter_free: share of the derived cell's operations without weights.
         gap: what discretisation costs.
-        curvature: the last measured.
-        seconds: of the search and of trying the likeliest cells.
+        curvature: at the end.
+        seconds: of a processor, for the search and for trying the likeliest cells.
     """
 
     derived: float
@@ -92,14 +99,19 @@ def main() -> None:
     """Print a line a switch, each followed by random search of the same cost."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--data", choices=list(N_IMAGES), default="mnist")
     parser.add_argument("--switches", nargs="*", choices=list(SWITCHES), default=list(SWITCHES))
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     with ProcessPoolExecutor(args.workers) as pool:
         for name in args.switches:
-            jobs = [(args.data, name, seed) for seed in range(args.seeds)]
-            found = list(pool.map(compared, jobs))
+            seeds = range(args.first_seed, args.first_seed + args.seeds)
+            jobs = [(args.data, name, seed) for seed in seeds]
+            found = []
+            for (_, _, seed), (run, other) in zip(jobs, pool.map(compared, jobs), strict=True):
+                print(f"seed {seed}: {run}, random search {other}", flush=True)
+                found.append((run, other))
             runs, random = [run for run, _ in found], [r for _, r in found]
             wins = sum(run.chosen > other for run, (other, _) in zip(runs, random, strict=True))
             print(
@@ -154,10 +166,8 @@ def searched(source: str, name: str, seed: int) -> Run:
     """One differentiable search."""
     table, data, limits = problem(source)
     settings = SWITCHES[name]
-    if settings.curvature == "off":
-        settings = replace(settings, curvature="monitor")
     trainer = DifferentiableTrainer(proxy(table, data, seed), data, settings, seed, limits)
-    started = time.perf_counter()
+    started = time.process_time()
     trainer.train(settings.epochs, report=lambda _: None)
     found = trainer.result()
     likeliest = Seeded(
@@ -172,14 +182,14 @@ def searched(source: str, name: str, seed: int) -> Run:
     rows = [table.space.row(t.candidate) for t in likeliest.ask(N_TRIED) if isinstance(t, Evaluate)]
     rng = np.random.default_rng((seed, 1))
     scores = [score_alone(table, data, row, seed, rng) for row in rows]
-    seconds = time.perf_counter() - started
-    curvatures = [h.curvature for h in trainer.health if h.curvature is not None]
+    seconds = time.process_time() - started
+    curvature = trainer.curvature(found.temperature, np.random.default_rng((seed, 2)))
     return Run(
         looked_up(table, np.array(found.derived, dtype=np.int16)),
         looked_up(table, rows[int(np.argmax(scores))]),
         found.parameter_free_share,
         found.gap,
-        curvatures[-1],
+        curvature,
         seconds,
     )
 
@@ -188,8 +198,8 @@ def random_search(source: str, seed: int, budget: float) -> tuple[float, int]:
     """Tabulated accuracy of the best of the cells that could be trained, and how many they were."""
     table, data, _ = problem(source)
     rng = np.random.default_rng(seed)
-    best, n, started = (-1.0, 0.0), 0, time.perf_counter()
-    while n == 0 or time.perf_counter() - started < budget:
+    best, n, started = (-1.0, 0.0), 0, time.process_time()
+    while n == 0 or time.process_time() - started < budget:
         row = table.space.sample(1, rng)[0]
         score = score_alone(table, data, row, seed, rng)
         best, n = max(best, (score, looked_up(table, row))), n + 1

@@ -160,9 +160,14 @@ def searched(problem: Problem, seconds: float) -> Run:
 
 
 def handed_over(problem: Problem, trainer: DifferentiableTrainer) -> dict[str, Any]:
-    """The provenance by which a job's task hands its distribution over."""
-    pairs = zip(problem.family.space.names, trainer.result().probabilities, strict=True)
-    return {DIFFERENTIABLE: {"probabilities": dict(pairs)}}
+    """The provenance by which a job's task hands its distributions over."""
+    found, names = trainer.result(), problem.family.space.names
+    settings = problem.differentiable_settings
+    assert settings is not None
+    about: dict[str, Any] = {"probabilities": dict(zip(names, found.probabilities, strict=True))}
+    tradeoffs = found.tradeoffs(settings.candidates)
+    about["tradeoffs"] = [dict(zip(names, each, strict=True)) for each in tradeoffs]
+    return {DIFFERENTIABLE: about}
 
 
 def trained(problem: Problem, candidate: Candidate) -> dict[str, float]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from predictors.gaussian_process import GaussianProcess
-from predictors.latency import FewShotLatency, spread_out, uncertain
+from predictors.latency import FewShotLatency, most_informative
 from searchspaces.tabular.nasbench201 import describe, nasbench201
 from workers.datasets import data_folder
 
@@ -72,19 +72,22 @@ def at_random(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[
     return np.random.default_rng(seed).choice(len(x), n, replace=False)
 
 
-def evenly(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[np.int64]:
-    """From fast to slow on the known devices, of a random thousand."""
+def informative(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[np.int64]:
+    """Where one would be least certain, of a random thousand; the same for every new device."""
     pool = np.random.default_rng(seed).choice(len(x), POOL, replace=False)
-    return pool[spread_out(x[pool][:, :9], n)]
+    return pool[most_informative(x[pool], n, n_known=9)]
 
 
-def in_doubt(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[np.int64]:
-    """Half of them evenly, the others where the predictor was least certain."""
+def one_by_one(x: NDArray[np.float32], y: Columns, n: int, seed: int) -> NDArray[np.int64]:
+    """Ten like that, the others where the predictor fitted so far is least certain."""
     pool = np.random.default_rng(seed).choice(len(x), POOL, replace=False)
-    first = pool[spread_out(x[pool][:, :9], n // 2)]
-    rest = np.setdiff1d(pool, first)
-    more = uncertain(FewShotLatency(9), x[first], y[first], x[rest], n - n // 2)
-    return np.concatenate([first, rest[more]])
+    chosen = list(most_informative(x[pool], min(n, 10), n_known=9))
+    while len(chosen) < n:
+        rows = pool[chosen]
+        doubt = FewShotLatency(9).fit(x[rows], y[rows]).predict(x[pool]).std[:, 0]
+        doubt[chosen] = -np.inf
+        chosen.append(int(doubt.argmax()))
+    return pool[chosen]
 
 
 def scores(predicted: Columns, truth: Columns) -> tuple[float, float]:
@@ -164,10 +167,10 @@ def table_sums() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--choose", action="store_true", help="also compare what to measure")
+    parser.add_argument("--choose", action="store_true", help="also fit after every measurement")
     given = parser.parse_args()
-    ways: dict[str, Choice] = {"at random": at_random, "evenly": evenly}
+    ways: dict[str, Choice] = {"at random": at_random, "informative": informative}
     if given.choose:
-        ways["in doubt"] = in_doubt
+        ways["one by one"] = one_by_one
     table_sums()
     compare(given.seeds, ways)

@@ -23,7 +23,7 @@ from nas.core import (
     non_dominated,
     reference_point,
 )
-from nas.core.pareto import ranks
+from nas.core.pareto import covering, ranks
 
 points = arrays(
     np.float64, st.tuples(st.integers(1, 12), st.integers(2, 3)), elements=st.integers(0, 5)
@@ -142,3 +142,40 @@ def test_front_uses_the_most_trusted_fidelity_and_only_feasible_complete_trials(
     assert front.fidelity is Fidelity.DEPLOYED
     assert front_of(trials, goals, Fidelity.TRAINED).trials == (trials[0],)
     assert front_of([], goals).trials == ()
+
+
+def test_few_of_a_front_cover_it_and_are_not_its_ends() -> None:
+    x = np.linspace(0, 1, 101)
+    losses = np.column_stack([x, (1 - np.sqrt(x)) ** 2])
+    (first,) = covering(losses, 1)
+    assert 10 < first < 60
+    five = covering(losses, 5)
+    assert five[0] == first
+    assert len(set(five.tolist())) == 5
+    reference = np.full(2, 1.1)
+    drawn = [
+        hypervolume(losses[np.random.default_rng(seed).permutation(101)[:5]], reference)
+        for seed in range(50)
+    ]
+    assert hypervolume(losses[five], reference) > np.quantile(drawn, 0.9)
+    assert set(covering(losses, 500).tolist()) == set(range(101))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 3))
+@settings(max_examples=30, deadline=None)
+def test_lazy_covering_is_greedy(seed: int, m: int) -> None:
+    losses = np.random.default_rng(seed).random((12, m))
+    scaled = (losses - losses.min(0)) / (losses.max(0) - losses.min(0))
+    taken: list[int] = []
+    for _ in range(5):
+        gains = [
+            -1.0 if i in taken else hypervolume(scaled[[*taken, i]], np.full(m, 1.1))
+            for i in range(12)
+        ]
+        taken.append(int(np.argmax(gains)))
+    found = covering(losses, 5)
+    volumes = [
+        [hypervolume(scaled[order[: k + 1]], np.full(m, 1.1)) for k in range(5)]
+        for order in (taken, found.tolist())
+    ]
+    np.testing.assert_allclose(volumes[0], volumes[1])

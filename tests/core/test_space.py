@@ -143,7 +143,7 @@ def test_join_renames_conditions_with_a_prefix() -> None:
     ("values", "message"),
     [
         ({"bits": 5}, "candidate.bits: 5"),
-        ({"bits": 8}, "an option of grain"),
+        ({"bits": 8}, "candidate.grain: None is not usable: one of"),
         ({"bit": 8}, "did you mean 'bits'"),
     ],
 )

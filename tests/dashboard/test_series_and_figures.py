@@ -6,7 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dashboard.figures import importance_figure, label, pareto_figure, progress_figures
+from dashboard.figures import (
+    importance_figure,
+    label,
+    pareto_figure,
+    progress_figures,
+    supernet_figure,
+)
 from dashboard.report import ReportContent, effort_share, render_report
 from dashboard.series import best_so_far, hypervolume_trace
 from nas.core import Candidate, Evaluate, Fidelity, Goals, TrainShared, Trial
@@ -172,3 +178,45 @@ def test_the_report_shows_a_learned_distribution_and_its_alarm(
     assert "dominant eigenvalue" in page
     assert ("Collapsed: 60% of" in page) == bool(collapsed)
     assert ("Curvature grew 2 times" in page) == bool(rollbacks)
+
+
+def kinds(trial: Trial, **of: str) -> Trial:
+    told = {metric: {"kind": kind} for metric, kind in of.items()}
+    return replace(trial, provenance={**told, "costs": {"kind": "computed"}})
+
+
+def test_symbols_and_marks_tell_what_nobody_measured() -> None:
+    first, second, third = trials(3)
+    simulated = kinds(first, accuracy="simulated", latency_ms="measured")
+    predicted = kinds(second, accuracy="simulated", latency_ms="predicted")
+    measured = kinds(third, accuracy="measured", latency_ms="measured")
+    mixed = [simulated, predicted, measured]
+    figure = pareto_figure(mixed, GOALS, x="latency_ms", y="accuracy")
+    symbols = {trace.name: trace.marker.symbol for trace in figure.data[:3]}
+    names = ["trained, measured", "trained, predicted", "trained, simulated"]
+    assert sorted(symbols) == names and len(set(symbols.values())) == 3
+    said = next(trace.text[0] for trace in figure.data if trace.name == "trained, predicted")
+    assert "latency (ms): ≈" in said and "accuracy: ~" in said and "weight (bytes): ≈" not in said
+    page = render_report(content(mixed))
+    assert "≈ predicted while the device was away" in page and ">≈" in page and ">~" in page
+    assert "measured or computed" not in render_report(content([measured]))
+
+
+def test_shared_weights_and_tau_over_time_are_in_the_report() -> None:
+    history = [{"epoch": i, "largest_loss": 1.0, "student_loss": 2.0} for i in (1, 2)]
+    trained = Trial(0, TrainShared("supernet", 2)).completed({}, {"supernet": {"history": history}})
+    done = [trained, *trials(12)]
+    quality = (np.zeros(2), np.zeros(2), 0.5)
+    ranking = {"accuracy": [(10, float("nan")), (12, 0.4)]}
+    whole = replace(content(done), predictions={"accuracy": quality}, ranking=ranking)
+    page = render_report(whole)
+    assert "The shared weights" in page and "largest candidate" in page
+    assert "in hindsight" in page and '"search trials"' in page
+    same = [{**epoch, "largest_loss": epoch["student_loss"]} for epoch in history]
+    (line,) = supernet_figure(same).data
+    assert line.name == "candidates drawn" and list(line.y) == [2.0, 2.0]
+    assert "The shared weights" not in render_report(content(trials(12)))
+
+
+def test_a_device_is_named_after_its_metric() -> None:
+    assert label("latency_ms@pi") == "latency (ms) on pi"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft201909Validator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
+SCHEMA = ROOT / ".venv" / "compose" / "package" / "lib" / "schema.json"
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 EXAMPLE = (ROOT / ".env.example").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
@@ -41,6 +44,41 @@ def test_the_services_are_those_of_the_design() -> None:
     assert {SERVICES[name]["image"] for name in ours} == {"nas:0.1.0"}
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert SERVICES["api"]["image"].endswith(version)
+
+
+@pytest.fixture
+def schema() -> dict[str, Any]:
+    """The Compose Specification's own, of 2021, as a package of npm ships it."""
+    if not SCHEMA.is_file():
+        pytest.skip("no schema of compose files: make test fetches it where there is npm")
+    found: dict[str, Any] = json.loads(SCHEMA.read_text())
+    return {key: value for key, value in found.items() if key != "$schema"}
+
+
+def problems(compose: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """What the schema has against it; a project's name came after the schema's time."""
+    known = {key: value for key, value in compose.items() if key != "name"}
+    return [f"{e.json_path}: {e.message}" for e in Draft201909Validator(schema).iter_errors(known)]
+
+
+def test_the_file_is_valid_by_the_specifications_schema(schema: dict[str, Any]) -> None:
+    assert problems(COMPOSE, schema) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("helthcheck", {}),
+        ("restart", 3),
+        ("depends_on", {"postgres": {"condition": "ready"}}),
+        ("ports", [{"prot": 80}]),
+        ("cap_drop", "ALL"),
+    ],
+)
+def test_the_schema_sees_what_is_wrong(schema: dict[str, Any], key: str, wrong: object) -> None:
+    services = {**SERVICES, "api": {**SERVICES["api"], key: wrong}}
+    (said,) = problems({**COMPOSE, "services": services}, schema)
+    assert key in said
 
 
 def test_the_example_names_exactly_the_variables_with_their_defaults() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
+
+from tests.deploy.kubernetes import checked
 
 ROOT = Path(__file__).parents[2]
 OBJECTS = list(yaml.safe_load_all((ROOT / "kuberay.yaml").read_text()))
@@ -29,6 +33,31 @@ def found(node: Any, key: str) -> Iterator[Any]:
     elif isinstance(node, list):
         for value in node:
             yield from found(value, key)
+
+
+@pytest.mark.parametrize("one", OBJECTS, ids=lambda one: one["kind"])
+def test_an_object_has_no_key_its_kind_does_not_know(one: dict[str, Any]) -> None:
+    assert checked(one).model_dump(exclude_unset=True) == one
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("spec", "headGroupSpec", "template", "spec", "container"), []),
+        (("spec", "workerGroupSpecs", 0, "minReplica"), 1),
+        (("spec", "workerGroupSpecs", 0, "maxReplicas"), "8"),
+        (("spec", "authOptions", "mode"), "tokens"),
+        (("spec", "rayVersion"), 2.6),
+    ],
+)
+def test_a_misspelt_key_or_a_wrong_value_is_seen(path: tuple[Any, ...], wrong: object) -> None:
+    changed = copy.deepcopy(CLUSTER)
+    place: Any = changed
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = wrong
+    with pytest.raises(ValidationError, match=str(path[-1])):
+        checked(changed)
 
 
 def test_the_kinds_and_names_are_those_of_the_design() -> None:

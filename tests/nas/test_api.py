@@ -46,6 +46,26 @@ def test_the_front_is_deployed_ordered_and_tabular(front: nas.Front) -> None:
     assert front.plot().data
 
 
+def test_processes_find_the_same_scores_as_this_one(tmp_path: Path) -> None:
+    found = [
+        nas.search(
+            "digits",
+            space={"name": "mobilenet", "options": {"n_stages": 1, "depths": [1]}},
+            strategy="random",
+            objectives=["accuracy", "weight_bytes"],
+            trials=3,
+            finalists=1,
+            training={**TRAINING, "epochs": 1, "deployed_epochs": 0},
+            home=tmp_path / str(n_workers),
+            n_workers=n_workers,
+            progress=False,
+        )
+        for n_workers in (1, 2)
+    ]
+    alone, together = ([(t.number, t.metrics["accuracy"]) for t in f.trials] for f in found)
+    assert alone == together and len(alone) == 4
+
+
 def test_an_exported_file_alone_reproduces_the_reported_accuracy(
     front: nas.Front, tmp_path: Path
 ) -> None:

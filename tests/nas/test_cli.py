@@ -106,7 +106,7 @@ def test_resuming_a_completed_job_is_refused(searched: tuple[Path, str]) -> None
         (["--supernet", "epochs=-3"], "supernet.epochs"),
         (["--supernet", "n_workers=2"], "1, or the ray executor"),
         (["--differentiable", "epochs=0"], "differentiable.epochs"),
-        (["--differentiable", 'gradient="third"'], "one-level"),
+        (["--differentiable", 'gradient="third"'], "score-function"),
         (["--differentiable", 'resources="penalty"'], "none, or a constraint on params"),
         (["--device", "phone"], "devices: 'phone' is not usable"),
         (["--constraint", "weight_bytes<=10"], "nearest feasible bound is"),

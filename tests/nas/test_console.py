@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,17 @@ def test_a_front_of_little_effort_alone_says_so(tmp_path: Path) -> None:
     assert "no candidate has completed yet" in str(
         console.front_table(Front.of(job, GOALS, [], tmp_path))
     )
+
+
+def test_a_front_marks_what_nobody_measured(tmp_path: Path) -> None:
+    job = Job("0123", "search", SPEC.to_json(), JobState.RUNNING, "", 0.0)
+
+    def table(kind: str) -> str:
+        trial = replace(done(0), provenance={"accuracy": {"kind": kind}})
+        shown = Console(width=120)
+        with shown.capture() as said:
+            shown.print(console.front_table(Front.of(job, GOALS, [trial], tmp_path)))
+        return " ".join(said.get().split())
+
+    assert "~0.5" in table("simulated") and "~ simulated" in table("simulated")
+    assert "~" not in table("measured")

@@ -77,3 +77,48 @@ def test_a_search_waits_for_its_device(tmp_path: Path, url: str | None) -> None:
     about = model.trial.provenance["latency_ms@pi"]
     assert (about["kind"], about["conditions"]["device"]) == ("measured", "pi")
     assert all(w.about["features"]["latency_ratio@cpu"] > 0 for w in devices.works())
+
+
+@pytest.mark.slow
+def test_inherited_scores_go_on_by_predictions_when_the_device_is_gone(tmp_path: Path) -> None:
+    """Eight candidates are timed on pi, then it vanishes: the others and the finalist say so."""
+    workspace = jobs.Workspace.open(tmp_path)
+    devices = workspace.store.devices()
+    devices.register("pi", "one", "lab", {}, 600)
+    spec = {
+        **SPEC,
+        "supernet": {"epochs": 1},
+        "budget": {"trials": 11, "finalists": 1},
+        "constraints": [],
+    }
+    problem = jobs.checked(JobSpec.parse(spec), "local", workspace)
+    job = jobs.submit(workspace, problem)
+
+    def serve() -> None:
+        n = 0
+        while n < 8:
+            work = devices.claim("pi", "one", 600)
+            if work is None:
+                time.sleep(0.02)
+                continue
+            n += 1
+            took = 1e-5 * work.about["features"]["macs"]
+            devices.report(work.work_id, work.claim or "", profile(took).to_json())
+        devices.beat("pi", "one", -3600.0)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    front = jobs.run(workspace, job, problem, "local")
+    thread.join()
+    scored = [t for t in workspace.store.trial_store(job.job_id).trials() if t.metrics.get("macs")]
+    inherited = [t for t in scored if t.fidelity is Fidelity.INHERITED]
+    kinds = [t.provenance["latency_ms@pi"]["kind"] for t in inherited]
+    assert kinds == ["measured"] * 8 + ["predicted"] * 3
+    for trial in inherited[8:]:
+        about = trial.provenance["latency_ms@pi"]
+        assert about["n_measured"] == 8 and about["error"] >= 0 and about["std"] > 0
+        assert trial.metrics["latency_ms@pi"] == pytest.approx(1e-5 * trial.metrics["macs"], rel=1)
+    (model,) = front
+    assert model.trial.fidelity is Fidelity.DEPLOYED
+    assert model.trial.provenance["latency_ms@pi"]["kind"] == "predicted"
+    assert model.trial.provenance["latency_ms"]["kind"] == "measured"

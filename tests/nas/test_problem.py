@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.core import Evaluate
+from nas.core import Evaluate, InvalidInputError
 from nas.forecast import cheapest
 from nas.problem import Problem
 from nas.spec import JobSpec
@@ -44,3 +44,24 @@ def test_the_cheapest_networks_are_connected() -> None:
     expected = loaded.family.connected(rows) & (params <= 20000)
     assert (loaded.admissible(rows) == expected).all()
     assert 0 < expected.sum() < loaded.family.connected(rows).sum()
+
+
+def test_a_design_that_is_there_already_is_tried_first() -> None:
+    family = problem().family
+    rows = family.space.sample(50, np.random.default_rng(9))
+    row = rows[family.connected(rows)][0]
+    values = dict(family.space.candidate(row).values)
+    body = {"space": {"name": "cells", "options": SPARSELY_JOINED}, "strategy": "random"}
+    spec = JobSpec.parse({**body, "candidates": [values]})
+    assert JobSpec.parse(spec.to_json()) == spec
+    (first,) = Problem.load(spec).strategy().ask(1)
+    assert isinstance(first, Evaluate)
+    assert dict(first.candidate.values) == values
+    for wrong, said in (
+        ({**values, "nonsense": 1}, "nonsense"),
+        ({**values, next(iter(values)): "teleport"}, "teleport"),
+        ({}, "candidate.cell1.0>1: None is not usable: one of"),
+        ({k: "none" if k.startswith("cell") else v for k, v in values.items()}, "reads its input"),
+    ):
+        with pytest.raises(InvalidInputError, match=said):
+            Problem.load(JobSpec.parse({**body, "candidates": [wrong]}))

@@ -18,6 +18,7 @@ from predictors.graph import GraphEnsemble
 from predictors.lightgbm import LightGBMTrees
 from predictors.neural import NeuralEnsemble
 from predictors.registry import PREDICTORS, predictor
+from predictors.stacking import StackedProcesses
 from predictors.transfer import Transferred
 from predictors.validation import kendall_tau
 from predictors.warm_start import WarmStarted
@@ -53,6 +54,7 @@ MAKERS: dict[str, Callable[[int], Predictor]] = {
     "lightgbm": lambda seed: LightGBMTrees(seed=seed),
     "forest": lambda seed: RandomForest(n_trees=30, seed=seed),
     "gaussian-process": lambda seed: GaussianProcess(max_tuning_rows=40, seed=seed),
+    "stacked": lambda seed: StackedProcesses((slice(0, 15), slice(15, None)), seed=seed),
     "warped": lambda seed: WarpedTargets(partial(GaussianProcess, seed=seed)),
     "neural": lambda seed: NeuralEnsemble(n_members=2, n_steps=100, seed=seed),
     "graph": GraphOfCells,

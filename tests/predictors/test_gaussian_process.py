@@ -5,7 +5,8 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 
-from predictors.gaussian_process import GaussianProcess
+from predictors._sparse_process import SparseProcess
+from predictors.gaussian_process import MANY, GaussianProcess
 
 
 def data(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,3 +74,30 @@ def test_of_many_rows_a_draw_is_learned_from(seed: int) -> None:
     capped = GaussianProcess(max_rows=50, max_tuning_rows=30, seed=seed).fit(x, y)
     assert all(len(process.points) == 50 for process in capped._processes)
     assert np.corrcoef(capped.predict(x).mean[:, 0], y[:, 0])[0, 1] > 0.95
+
+
+def test_seen_through_all_its_points_a_process_is_itself() -> None:
+    (x, y), (new, _) = data(60, 0), data(50, 1)
+    fitted = GaussianProcess().fit(x, y + np.random.default_rng(2).normal(0, 0.1, y.shape))
+    assert fitted._columns is not None
+    points = fitted._columns.scaled(new)
+    mean, std = fitted._exact(points)
+    for j, process in enumerate(fitted._processes):
+        whole = SparseProcess.conditioned(
+            process.points, process.points, process.targets, process.kernel
+        )
+        apart = np.linalg.norm(points[:, None] - process.points, axis=2).astype(np.float32)
+        found = whole.moments(apart)
+        np.testing.assert_allclose(found[0], mean[:, j], atol=0.01)
+        np.testing.assert_allclose(found[1], std[:, j], atol=0.02)
+
+
+def test_many_rows_at_once_are_answered_nearly_as_few_are() -> None:
+    (x, y), (new, _) = data(300, 0), data(MANY + 2, 1)
+    fitted = GaussianProcess().fit(x, y + np.random.default_rng(2).normal(0, 0.2, y.shape))
+    together = fitted.predict(new)
+    some = fitted.predict(new[:500])
+    spread = some.mean.std(axis=0)
+    error = np.abs(together.mean[:500] - some.mean)
+    assert (error.max(axis=0) > 0).all() and (error.mean(axis=0) < 0.05 * spread).all()
+    np.testing.assert_allclose(together.std[:500].mean(axis=0), some.std.mean(axis=0), rtol=0.5)

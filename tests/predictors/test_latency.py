@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from nas.core import ConflictError
-from predictors.latency import FewShotLatency, estimate_latency, spread_out, uncertain
+from predictors.latency import FewShotLatency, estimate_latency, most_informative
 
 
 def devices(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +24,7 @@ def devices(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_ten_measurements_are_enough_where_the_new_device_mixes_known_ones() -> None:
     x, y = devices(300, 0)
-    rows = spread_out(x[:, :3], 10)
+    rows = most_informative(x, 10, n_known=3)
     found = FewShotLatency(n_known=3).fit(x[rows], y[rows]).predict(x)
     assert spearmanr(found.mean[:, 0], y[:, 0]).statistic > 0.99
     alone = FewShotLatency(n_known=0).fit(x[rows, 3:], y[rows]).predict(x[:, 3:])
@@ -50,22 +50,30 @@ def test_the_deviation_covers_what_was_left_out() -> None:
     assert 0.85 < inside.mean() <= 1.0
 
 
-def test_what_is_uncertain_is_far_from_what_is_known() -> None:
+def test_what_is_measured_next_is_far_from_what_was() -> None:
     x = np.linspace(0, 1, 50, dtype=np.float32)[:, None]
-    near = x[:10]
-    chosen = uncertain(FewShotLatency(), near, np.sin(4 * near.astype(np.float64)), x, 3)
-    assert len(set(chosen)) == 3 and chosen[0] > 25
+    chosen = most_informative(x, 3, measured=range(10))
+    assert chosen[0] == 49 and len(set(chosen)) == 3 and min(chosen) >= 10
+    assert list(most_informative(x, 99, measured=range(48))) == [49, 48]
     with pytest.raises(ConflictError):
         FewShotLatency().predict(x)
 
 
-def test_rows_to_measure_first_reach_from_end_to_end() -> None:
-    x, _ = devices(200, 4)
-    chosen = spread_out(x[:, :3], 10)
+def test_rows_to_measure_first_reach_from_end_to_end_and_leave_less_doubt() -> None:
+    x, y = devices(200, 4)
+    chosen = most_informative(x, 10, n_known=3)
     assert len(set(chosen)) == 10
+    assert list(most_informative(x, 5, n_known=3)) == list(chosen[:5])
     total = x[:, :3].sum(axis=1)
     ranks = total.argsort().argsort()[chosen] / len(x)
     assert ranks.min() < 0.15 and ranks.max() > 0.85
+
+    def worst(rows: np.ndarray) -> float:
+        found = FewShotLatency(n_known=3).fit(x[rows], y[rows]).predict(x)
+        return float(np.abs(found.mean - y).max())
+
+    at_random = [np.random.default_rng(i).choice(200, 10, replace=False) for i in range(10)]
+    assert worst(chosen) < np.median([worst(rows) for rows in at_random])
 
 
 def test_estimates_come_with_their_error_and_only_from_enough() -> None:

@@ -12,7 +12,8 @@ import pytest
 from nas.benchmarks.runs import learner_of
 from nas.core import Cell, Decision, InvalidInputError, Learner, SearchSpace, UnknownNameError
 from nas.core.graphs import cell_graphs
-from predictors.encoders import with_costs
+from predictors.encoders import one_hot, with_costs
+from predictors.gaussian_process import GaussianProcess
 from predictors.learners import LEARNERS, learner
 from predictors.validation import kendall_tau
 from searchspaces.tabular import tabular_benchmark
@@ -59,6 +60,21 @@ def test_a_graph_network_sees_graphs_and_what_others_see() -> None:
     np.testing.assert_array_equal(x[:, 16:32].reshape(7, 4, 4), graphs.labels)
     np.testing.assert_array_equal(x[:, 32:], others)
     assert x.dtype == np.float32
+
+
+def test_stacked_processes_see_the_structure_of_cells_and_their_options() -> None:
+    rows = SPACE.sample(7, np.random.default_rng(0))
+    found = learner("gaussian-process-stacked", 0, SPACE, sizes)
+    x, structure = found.featurize(rows), with_costs(SPACE, sizes)(rows)
+    first, second = found.predictor().views  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(x[:, first], structure)
+    np.testing.assert_array_equal(x[:, second], one_hot(SPACE, rows)[:, 3:])
+
+
+def test_without_cells_there_is_nothing_to_stack() -> None:
+    plain = SearchSpace((Decision("width", (8, 16)),))
+    found = learner("gaussian-process-stacked", 0, plain, sizes)
+    assert isinstance(found.predictor(), GaussianProcess)
 
 
 def test_a_graph_network_is_refused_where_there_are_no_graphs() -> None:

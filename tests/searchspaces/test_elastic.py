@@ -13,6 +13,7 @@ from searchspaces.elastic import ElasticMobileNet
 from searchspaces.layers import (
     ActivationQuantizer,
     Calibration,
+    ElasticActivationQuantizer,
     ElasticConvUnit,
     WeightGrid,
     WeightQuantizer,
@@ -192,6 +193,62 @@ def test_a_new_quantizer_loses_no_more_than_the_widest_value_does(
         watching.clip.fill_(1.0)
         assert found <= (watching(weight.relu()) - weight.relu()).square().mean() + 1e-9
     assert share < 0.8 if bits == 2 else share <= 1.0
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("kind", ["channel", "tensor", "asymmetric"])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_calibrated_unit_computes_what_was_trained(bits: int, kind: str, depthwise: bool) -> None:
+    """Also where rounding silences a channel, or norms scale channels very unequally."""
+    torch.manual_seed(bits)
+    x = torch.randn(64, 8, 6, 6)
+    x[:, 3] = 0.5
+    unit = ElasticConvUnit(8, 8, (3,) if depthwise else (1,), depthwise=depthwise)
+    assert unit.norm is not None
+    with torch.no_grad():
+        unit.conv.weight.mul_(torch.rand(8, 1, 1, 1))
+        unit.norm.weight.copy_(torch.tensor([1.0, 1.0, 0.8, 1.0, 0.05, -0.9, 3.0, 0.3]))
+        unit.norm.bias.normal_()
+    unit.weight_quantizer.grid = WeightGrid(bits, kind == "channel", kind != "asymmetric")
+    with torch.no_grad():
+        trained = unit.train()(x)
+        unit.eval().calibration = Calibration.GRIDS
+        unit(x)
+        unit.calibration = Calibration.OFF
+        torch.testing.assert_close(unit(x), trained, rtol=0.02, atol=0.02)
+
+
+def test_gradients_under_a_common_step_turn_weights_and_leave_their_length() -> None:
+    torch.manual_seed(0)
+    unit = ElasticConvUnit(6, 8).train()
+    unit.weight_quantizer.grid = WeightGrid(4, per_channel=False)
+    (unit(torch.randn(64, 6, 5, 5)) * torch.randn(64, 8, 5, 5)).sum().backward()
+    weight = unit.conv.weight
+    assert weight.grad is not None and unit.norm is not None and unit.norm.weight.grad is not None
+    along = (weight.grad * weight).flatten(1).sum(1) / weight.flatten(1).norm(dim=1)
+    assert (along.abs() < 1e-4 * weight.grad.flatten(1).norm(dim=1)).all()
+    assert (unit.norm.weight.grad != 0).all()
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_calibration_loses_no_more_of_activations_than_the_shared_share(
+    bits: int, symmetric: bool
+) -> None:
+    torch.manual_seed(bits)
+    x = torch.randn(64, 4, 6, 6).relu() ** 2
+    quantizer = ElasticActivationQuantizer()
+    quantizer.bits, quantizer.symmetric = bits, symmetric
+    with torch.no_grad():
+        quantizer.clips[str(bits)].fill_(0.2 if bits == 8 else 1.0)
+        by_shared = (quantizer.train()(x) - x).square().mean()
+        quantizer.eval().calibration = Calibration.GRIDS
+        quantizer(x)
+        quantizer.calibration = Calibration.OFF
+        assert (quantizer(x) - x).square().mean() < 0.9 * by_shared
+        plain = quantizer.extract()
+        assert plain is not None
+        torch.testing.assert_close(plain(x), quantizer(x), rtol=0, atol=0)
 
 
 def test_a_channel_that_never_varies_leaves_the_others_their_codes() -> None:

@@ -45,6 +45,28 @@ def test_a_submitted_job_is_listed_shown_and_deleted(client: Client) -> None:
         client.job(job.job_id)
 
 
+def test_a_deletion_whose_answer_was_lost_is_done(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = client.submit(**SPEC), client.submit(**{**SPEC, "seed": 1})
+    send, lost = httpx.HTTPTransport.handle_request, list[str]()
+
+    def losing(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        answer = send(transport, request)
+        if request.method == "DELETE" and len(lost) == 0:
+            lost.append(request.url.path)
+            answer.close()
+            raise httpx.ReadError("the connection was reset", request=request)
+        return answer
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", losing)
+    job.delete()
+    assert lost == [f"/v1/jobs/{job.job_id}"]
+    assert [j.job_id for j in client.jobs()] == [other.job_id]
+    with pytest.raises(NotFoundError, match=job.job_id):
+        job.delete()  # nothing was lost this time
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -118,7 +140,7 @@ def test_pages_hold_every_trial_once(server: Server, client: Client) -> None:
     newest = http.get("/trials", params={"newest_first": True, "limit": 2}).json()["items"]
     assert [trial["number"] for trial in newest] == [22, 21]
     assert [t.number for t in job.trials(states=[TrialState.RUNNING])] == list(range(17, 23))
-    assert client._get(f"/jobs/{job.job_id}")["trials"] == {
+    assert client._transport.get(f"/jobs/{job.job_id}")["trials"] == {
         "running": 6,
         "completed": 17,
         "failed": 0,
@@ -201,7 +223,7 @@ def test_users_see_their_own_jobs_and_admins_all(server: Server) -> None:
     assert [j.job_id for j in clients["root"].jobs()] == [job_id]
     assert clients["bob"].jobs() == []
     for call in ("refresh", "cancel", "delete", "trials", "front"):
-        bobs = ClientJob(clients["bob"], clients["ann"].job(job_id).job)
+        bobs = ClientJob(clients["bob"]._transport, clients["ann"].job(job_id).job)
         with pytest.raises(NotFoundError):
             getattr(bobs, call)()
     for token in (None, "nas_wrong"):
@@ -299,7 +321,7 @@ def test_tls_is_served_and_checked(tmp_path: Path) -> None:
         with Client(server.url, verify=str(certificate)) as client:
             assert client.jobs() == []
         with Client(server.url) as careful, pytest.raises(ServerError, match="certificate"):
-            careful._request("POST", "/preview", json={})
+            careful._transport.request("POST", "/preview", json={})
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:

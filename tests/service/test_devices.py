@@ -68,7 +68,7 @@ def test_an_agent_registers_claims_fetches_and_reports(server: Server, client: C
     assert agent.post(f"/device-work/{work_id}/report", claim="x").status_code == 409
     assert list(server.settings.device_files.iterdir()) == []
     (shown,) = admin.http.get("/devices/pi/work").json()
-    assert shown["profile"] == PROFILE and "claim" not in shown
+    assert shown["profile"] == {**PROFILE, "reference_ms": None} and "claim" not in shown
     assert admin.http.delete("/devices/pi").status_code == 409
 
 

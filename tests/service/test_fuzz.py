@@ -46,7 +46,7 @@ def test_every_answer_is_one_the_document_promises(fuzzed: Server, token: dict[s
             nonlocal calls
             calls += 1
             case.call_and_validate(
-                headers=token, timeout=30, excluded_checks=[positive_data_acceptance]
+                headers=token, timeout=120, excluded_checks=[positive_data_acceptance]
             )
 
         promised()

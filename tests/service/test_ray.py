@@ -16,7 +16,7 @@ import pytest
 from nas.client import Client
 from nas.core import JobState, TrialState
 from tests.service.conftest import SPEC
-from tests.service.processes import keys, serving, until
+from tests.service.processes import driver_of, is_there, keys, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,9 @@ def test_a_job_is_a_ray_job_and_survives_its_worker_and_its_head(url: str, home:
         os.kill(trial_workers(job.job_id)[0], signal.SIGKILL)
         until(lambda: len(job.trials(states=[TrialState.COMPLETED])) >= 1, 120)
         before = keys(job)
+        driver = driver_of(home, job)
         os.killpg(json.loads((home / "ray.json").read_text())["group"], signal.SIGKILL)
+        until(lambda: not is_there(driver), 45)  # Ray itself would take a minute
         job.wait(progress=False, timeout=300)
         after = keys(job)
         assert after[: len(before)] == before

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nas.cli.service import drive
 from nas.core import ConflictError, Job, JobState
-from nas.service.launchers import LOG, Launcher, Processes, RayJobs
+from nas.service.launchers import LOG, Launcher, Node, Processes, RayJobs
 from nas.service.supervisor import MOST_DEATHS, Supervisor, chosen, shares
 from nas.spec import JobSpec
 from nas.stores import MemoryStore, open_store
@@ -70,6 +70,9 @@ class Remembering(Launcher):
 
     def is_alive(self, job_id: str) -> bool:
         return job_id in self.alive
+
+    def nodes(self) -> list[Node]:
+        return []
 
     def workers(self) -> int:
         return 8
@@ -159,4 +162,4 @@ def test_a_cluster_that_does_not_answer_is_said_and_waited_for(tmp_path: Path) -
     found = store.job(job.job_id)
     assert found.state is JobState.CREATED
     assert found.message.startswith("waits: the Ray cluster does not take jobs")
-    assert launcher.workers() == 1
+    assert launcher.nodes() == () and launcher.workers() == 1

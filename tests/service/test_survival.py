@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,23 +13,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from nas.client import Client, ClientJob
+from nas.client import Client
 from nas.core import JobState, TrialState
 from nas.service import Server, ServiceSettings
 from tests.service.conftest import SPEC
-from tests.service.processes import keys, serving, until
+from tests.service.processes import driver_of, is_there, keys, same_trials, serving, until
 
 pytestmark = pytest.mark.slow
 LOCAL = ("--ray", "local")
-
-
-def driver_of(home: Path, job: ClientJob) -> int:
-    """Process id of the job's driver, from its lease."""
-    from nas.stores import open_store
-
-    driver = open_store(f"sqlite:///{home / 'nas.db'}").job(job.job_id).driver
-    assert driver is not None
-    return int(driver.split(":")[1])
+N_TRIALS = 6
+LONGER = {**SPEC, "budget": {"trials": N_TRIALS, "finalists": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +30,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str | 
     """Trials of the same job when nothing dies."""
     home = tmp_path_factory.mktemp("unbroken")
     with Server(ServiceSettings(home, port=0)) as server, Client(server.url) as client:
-        job = client.submit(**{**SPEC, "budget": {"trials": 6, "finalists": 2}})
+        job = client.submit(**LONGER)
         job.wait(progress=False)
         return keys(job)
-
-
-LONGER = {**SPEC, "budget": {"trials": 6, "finalists": 2}}
 
 
 def test_a_job_is_submitted_watched_downloaded_and_extended(tmp_path: Path) -> None:
@@ -73,9 +64,34 @@ def test_a_killed_driver_is_replaced_and_nothing_is_lost_or_doubled(
             until(lambda n=n: len(job.trials(states=[TrialState.COMPLETED])) >= n)  # type: ignore[misc]
             os.kill(driver_of(home, job), signal.SIGKILL)
         job.wait(progress=False, timeout=240)
-        assert keys(job) == unbroken
+        assert same_trials(keys(job), unbroken, N_TRIALS)
         assert all(t.state is TrialState.COMPLETED for t in job.trials())
         assert [e.sequence for e in job.stream()] == list(range(1, 2 * len(unbroken) + 1))
+
+
+def test_trials_of_one_job_run_in_processes_at_once_and_one_killed_is_run_again(
+    tmp_path: Path, unbroken: list[tuple[int, str | None]]
+) -> None:
+    home = tmp_path / "home"
+    with (
+        Server(ServiceSettings(home, port=0, workers=2)) as server,
+        Client(server.url) as client,
+    ):
+        job = client.submit(**LONGER)
+        until(lambda: len(job.trials(states=[TrialState.RUNNING])) == 2)
+        driver = driver_of(home, job)
+        until(lambda: len(children(driver)) == 2)
+        os.kill(children(driver)[0], signal.SIGKILL)
+        job.wait(progress=False, timeout=240)
+        assert same_trials(keys(job), unbroken, N_TRIALS)
+        assert all(t.state is TrialState.COMPLETED for t in job.trials())
+        until(lambda: not is_there(driver) and not children(driver))
+
+
+def children(pid: int) -> list[int]:
+    """Processes that `pid` started and that live."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout
+    return [int(child) for child in found.split() if is_there(int(child))]
 
 
 def test_a_killed_server_is_started_again_and_the_stream_goes_on(
@@ -92,7 +108,7 @@ def test_a_killed_server_is_started_again_and_the_stream_goes_on(
     with serving(home, *LOCAL, "--port", port) as (_, url), Client(url) as client:
         job = client.job(job.job_id)
         job.wait(progress=False, timeout=240)
-        assert keys(job) == unbroken
+        assert same_trials(keys(job), unbroken, N_TRIALS)
 
 
 def test_cancelling_a_running_job_frees_it_within_seconds(tmp_path: Path) -> None:
@@ -105,7 +121,7 @@ def test_cancelling_a_running_job_frees_it_within_seconds(tmp_path: Path) -> Non
         job.cancel()
         until(lambda: job.refresh().state is JobState.CANCELLED, 20)
         assert time.monotonic() - started < 20
-        until(lambda: not Path(f"/proc/{driver}").exists() or _is_zombie(driver), 20)
+        until(lambda: not is_there(driver), 20)
         assert all(t.state is not TrialState.RUNNING for t in job.trials())
 
 
@@ -119,11 +135,4 @@ def test_a_paused_job_goes_on_where_it_was(
         job.pause()
         until(lambda: job.refresh().state is JobState.PAUSED, 30)
         job.resume().wait(progress=False, timeout=240)
-        assert keys(job) == unbroken
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+        assert same_trials(keys(job), unbroken, N_TRIALS)

@@ -12,7 +12,7 @@ import pytest
 from nas.client import Client, ClientJob
 from nas.core import TrialState
 from tests.service.conftest import SPEC
-from tests.service.test_survival import keys, until
+from tests.service.processes import keys, same_trials, until
 from tests.topology import Topology, obstacle
 
 REASON = obstacle()
@@ -53,14 +53,9 @@ def n_completed(job: ClientJob) -> int:
 
 
 def assert_nothing_lost(job: ClientJob, unbroken: list[tuple[int, str | None]]) -> None:
-    """It has the trials it would have had, all completed, each told of once.
-
-    Which of two equal finalists is first depends on who finished first.
-    """
+    """It has the trials it would have had, all completed, each told of once."""
     job.wait(progress=False, timeout=WAIT_SECONDS)
-    assert keys(job)[:N_TRIALS] == unbroken[:N_TRIALS]
-    assert {key for _, key in keys(job)[N_TRIALS:]} == {key for _, key in unbroken[N_TRIALS:]}
-    assert len(job.trials()) == len(unbroken)
+    assert same_trials(keys(job), unbroken, N_TRIALS)
     assert all(trial.state is TrialState.COMPLETED for trial in job.trials())
     assert [event.sequence for event in job.stream()] == list(range(1, 2 * len(unbroken) + 1))
 

@@ -16,6 +16,7 @@ import searchspaces
 from nas.core import (
     Candidate,
     ConflictError,
+    Decision,
     Evaluation,
     EvaluationError,
     Evaluator,
@@ -23,11 +24,12 @@ from nas.core import (
     Goals,
     InvalidInputError,
     Report,
+    SearchSpace,
 )
 from nas.core.expectation import drawn_rows
 from searchspaces.cells.skeleton import Skeleton
 from searchspaces.cells.topology import Dense, cell_space
-from searchspaces.relaxed import RelaxedCells
+from searchspaces.relaxed import Mix, RelaxedCells, RelaxedNetwork
 from workers.datasets import Dataset, load_dataset
 from workers.differentiable.distribution import Distribution, dropped
 from workers.differentiable.gradients import (
@@ -38,7 +40,7 @@ from workers.differentiable.gradients import (
     score_function,
     second_order,
 )
-from workers.differentiable.health import curvature_has_grown, kept_epoch
+from workers.differentiable.health import curvature_has_grown, kept_epoch, preferences
 from workers.differentiable.resources import Limits
 from workers.differentiable.schedules import learning_rate, temperature_at
 from workers.differentiable.settings import DifferentiableSettings
@@ -52,6 +54,8 @@ FEW = DifferentiableSettings(
     batch_size=64,
     architecture_rate=0.05,
     warm_up=0.0,
+    levels=2,
+    gradient="first",
     sampling="softmax",
     cost_weight=0.0,
 )
@@ -92,16 +96,19 @@ SWITCHES = {
     "plain": FEW,
     "second": replace(FEW, gradient="second"),
     "amended": replace(FEW, gradient="amended"),
-    "one-level": replace(FEW, gradient="one-level"),
+    "one-level": replace(FEW, levels=1),
     "score-function": replace(FEW, gradient="score-function", sampling="straight-through"),
     "gumbel": replace(FEW, sampling="gumbel", schedule="exponential", least_temperature=0.1),
     "straight-through": replace(FEW, sampling="straight-through"),
     "entropy": replace(FEW, schedule="entropy", least_temperature=0.01, noise_share=0.2),
-    "drop": replace(FEW, gradient="one-level", drop=0.2),
+    "drop": replace(FEW, levels=1, drop=0.2),
     "teachers": replace(FEW, teachers=2, teacher_epochs=1),
     "max weight": replace(FEW, max_weight=True, annealing_order=10.0, warm_up=0.25),
     "curvature": replace(FEW, curvature="monitor", entropy_weight=1e-3),
-    "price": replace(FEW, cost_weight=0.1, resources="penalty"),
+    "price": replace(FEW, cost_weight=0.1, cost_spread=1.0, resources="penalty"),
+    "trade-offs": replace(FEW, cost_weight=0.1, levels=1, drop=0.2),
+    "parts": replace(FEW, levels=1, gradient="score-function", sampling="straight-through"),
+    "the default": DifferentiableSettings(epochs=4, warm_up=0.25, resources="projection"),
 }
 
 
@@ -281,7 +288,7 @@ def test_dropping_spares_one_of_every_group_and_keeps_the_dropped_ones_share() -
         assert stays[free].any()
         assert stays[~free].any()
     found = distribution()
-    draw = found.draw(replace(FEW, gradient="one-level", drop=0.9), generator)
+    draw = found.draw(replace(FEW, levels=1, drop=0.9), generator)
     before = [logits.detach().clone() for logits in found.logits]
     with torch.no_grad():
         for logits, kept in zip(found.logits, draw.kept, strict=True):
@@ -293,7 +300,12 @@ def test_dropping_spares_one_of_every_group_and_keeps_the_dropped_ones_share() -
 
 def test_schedules_start_and_end_where_they_should() -> None:
     settings = DifferentiableSettings(
-        sampling="gumbel", schedule="exponential", temperature=10.0, least_temperature=0.1
+        levels=2,
+        gradient="first",
+        sampling="gumbel",
+        schedule="exponential",
+        temperature=10.0,
+        least_temperature=0.1,
     )
     found = distribution()
     assert temperature_at(settings, 0.0, found) == pytest.approx(10.0)
@@ -313,6 +325,106 @@ def test_the_learning_rate_falls_from_the_first_to_the_least(order: float) -> No
     assert rates[-1] == pytest.approx(settings.least_rate)
     assert all(a > b for a, b in pairwise(rates))
     assert learning_rate(settings, 0.5) < learning_rate(DifferentiableSettings(), 0.5) + 1e-12
+
+
+# -------------------------------------------------------------------- trade-offs, one level
+
+
+def test_one_preference_is_a_distribution_and_dropping_keeps_its_shares() -> None:
+    found = Distribution([4, 4], FREE[:2], torch.Generator().manual_seed(0), follows=True)
+    with torch.no_grad():
+        for slopes in found.slopes:
+            slopes.copy_(torch.tensor([1.0, 0.0, -1.0, 0.5]))
+    middle = found.as_numpy()
+    found.preference = 0.8
+    for p, q in zip(middle, found.as_numpy(), strict=True):
+        moved = p * np.exp(0.8 * np.array([1.0, 0.0, -1.0, 0.5]))
+        np.testing.assert_allclose(q, moved / moved.sum(), rtol=1e-5)
+    draw = found.draw(replace(FEW, levels=1, drop=0.9), torch.Generator().manual_seed(1))
+    before = [logits.detach().clone() for logits in found.logits]
+    with torch.no_grad():
+        for base, kept in zip(found.bases, draw.kept, strict=True):
+            base[kept] += 0.7
+    found.keep_dropped_shares(before, draw)
+    for logits, old, kept in zip(found.logits, before, draw.kept, strict=True):
+        torch.testing.assert_close(logits.softmax(0)[~kept], old.softmax(0)[~kept])
+
+
+def test_a_training_learns_cheap_and_dear_distributions_at_once(digits: Dataset) -> None:
+    settings = DifferentiableSettings(
+        epochs=6, warm_up=0.0, cost_weight=0.3, cost_spread=30.0, architecture_rate=0.1
+    )
+    trained = trainer(digits, settings, Limits.of(SPACE, convolutions, Goals.parse(["weights"])))
+    trained.train(6, None, quiet)
+    health, distribution = trained.health[-1], trained.distribution
+    costs = []
+    for u, found in zip(preferences(7), health.tradeoffs(7), strict=True):
+        distribution.preference = u
+        for p, q in zip(found, distribution.as_numpy(), strict=True):
+            np.testing.assert_allclose(p, q, rtol=1e-4)
+        expected = trained._limits.expected_costs(distribution, 1.0, np.random.default_rng(0))
+        costs.append((u, expected["weights"]))
+    costs.sort()
+    assert all(a > b for (_, a), (_, b) in pairwise(costs))
+    assert costs[0][1] > 2 * costs[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        (DifferentiableSettings(epochs=1, cost_spread=1.0), BOUNDED),
+        (DifferentiableSettings(epochs=1, cost_weight=0.0), BOUNDED),
+        (DifferentiableSettings(epochs=1), None),
+    ],
+)
+def test_where_costs_have_one_price_or_none_there_is_one_distribution(
+    digits: Dataset, settings: DifferentiableSettings, limits: Limits | None
+) -> None:
+    trained = trainer(digits, settings, limits)
+    trained.train(1, None, quiet)
+    assert trained.health[-1].tradeoffs(5) == [trained.health[-1].probabilities]
+
+
+def test_preferences_fill_their_range_however_many_are_asked_for() -> None:
+    assert preferences(3) == [0.0, -0.5, 0.5]
+    for n in (5, 10, 40):
+        found = np.array([-1.0, *sorted(preferences(n)), 1.0])
+        assert np.diff(found).max() <= 4 / (n + 1)
+
+
+class OneChoice(RelaxedNetwork):
+    """Ten logits of their own for every option; the second has the labels' shares."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        super().__init__()
+        self.space = SearchSpace([Decision("choice", (0, 1, 2))])
+        shares = torch.bincount(torch.from_numpy(labels), minlength=10) / len(labels)
+        table = torch.zeros(3, 10)
+        table[1] = 2.0 * shares.log().clamp_min(-5)
+        self.register_buffer("table", table)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    table: Tensor
+
+    def forward(self, x: Tensor, mix: Mix) -> Tensor:
+        return (self.scale * (mix[0] @ self.table)).expand(len(x), 10)
+
+    @property
+    def parameter_free(self) -> list[list[bool]]:
+        return [[False, False, False]]
+
+
+def test_candidates_that_share_a_batch_teach_which_option_is_best(digits: Dataset) -> None:
+    kept = np.isin(digits.y_train, [3, 5])
+    few = replace(digits, x_train=digits.x_train[kept], y_train=digits.y_train[kept])
+    network = OneChoice(few.y_train)
+    settings = DifferentiableSettings(
+        epochs=30, warm_up=0.0, batch_size=16, architecture_rate=0.1, cost_weight=0.0
+    )
+    limits = Limits(network.space, lambda rows: {"cost": np.zeros(len(rows))})
+    trained = DifferentiableTrainer(network, few, settings, 0, limits)
+    trained.train(30, None, quiet)
+    assert trained.health[-1].probabilities[0][1] > 0.9
 
 
 # -------------------------------------------------------------------- limits
@@ -466,7 +578,7 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> None:
         from_epoch = (24, 18, 99)[self.rollbacks]
         return 9.0 if self.epoch + 1 >= from_epoch else 1.0
 
-    monkeypatch.setattr(DifferentiableTrainer, "_curvature", curvature)
+    monkeypatch.setattr(DifferentiableTrainer, "curvature", curvature)
 
 
 def adapted(data: Dataset, lines: list[str] | None = None) -> DifferentiableTrainer:
@@ -543,7 +655,7 @@ def test_the_decay_rises_to_its_bound_and_never_above(
     decay: float, growth: float, room: float
 ) -> None:
     settings = DifferentiableSettings(
-        curvature="adapt", weight_decay=decay, decay_growth=growth, max_decay=decay * room
+        levels=2, curvature="adapt", weight_decay=decay, decay_growth=growth, max_decay=decay * room
     )
     decays = [settings.decay_after(i) for i in range(settings.max_rollbacks + 1)]
     assert decays[0] == decay
@@ -553,7 +665,7 @@ def test_the_decay_rises_to_its_bound_and_never_above(
 
 
 def test_the_published_decay_may_grow_twice() -> None:
-    settings = DifferentiableSettings(curvature="adapt", epochs=50)
+    settings = DifferentiableSettings(levels=2, curvature="adapt", epochs=50)
     assert [settings.decay_after(i) for i in range(3)] == pytest.approx([3e-4, 3e-3, 3e-2])
     assert (settings.max_rollbacks, settings.max_epochs) == (2, 50 + 2 * 8)
     assert replace(settings, curvature="stop").max_epochs == 50
@@ -581,6 +693,8 @@ def test_epochs_tell_gap_entropy_and_collapse(digits: Dataset) -> None:
 
 # -------------------------------------------------------------------- settings, evaluator
 
+MIXED = {"levels": 2, "gradient": "first"}
+
 
 @pytest.mark.parametrize(
     ("options", "said"),
@@ -590,18 +704,25 @@ def test_epochs_tell_gap_entropy_and_collapse(digits: Dataset) -> None:
         ({"gradient": "third"}, "differentiable.gradient"),
         ({"gradient": "score-function", "sampling": "softmax"}, "scores single candidates"),
         ({"max_weight": 1}, "differentiable.max_weight"),
-        ({"max_weight": True}, "leaves one option at weight 1"),
-        ({"drop": 0.1, "sampling": "gumbel"}, "dropped already"),
-        ({"noise_share": 0.1, "sampling": "gumbel"}, "noise already"),
-        ({"least_temperature": 0.1}, "with schedule constant"),
-        ({"least_temperature": 3.0, "schedule": "exponential"}, "at most it"),
-        ({"curvature": "stop", "gradient": "one-level"}, "held-out"),
-        ({"curvature": "adapt", "gradient": "one-level"}, "held-out"),
-        ({"curvature": "adapt", "weight_decay": 0.0}, "cannot grow"),
-        ({"curvature": "adapt", "weight_decay": 0.03}, "below max_decay"),
+        ({"max_weight": True, **MIXED}, "leaves one option at weight 1"),
+        ({"drop": 0.1, "gradient": "first", "sampling": "gumbel"}, "dropped already"),
+        ({"noise_share": 0.1, "gradient": "first", "sampling": "gumbel"}, "noise already"),
+        ({"least_temperature": 0.1, **MIXED}, "with schedule constant"),
+        ({"least_temperature": 3.0, "schedule": "exponential", **MIXED}, "at most it"),
+        ({"curvature": "stop"}, "held-out"),
+        ({"curvature": "adapt"}, "held-out"),
+        ({"curvature": "adapt", "levels": 2, "weight_decay": 0.0}, "cannot grow"),
+        ({"curvature": "adapt", "levels": 2, "weight_decay": 0.03}, "below max_decay"),
+        ({"levels": 3}, "differentiable.levels"),
+        ({"levels": 1, "gradient": "amended"}, "do not learn from"),
+        ({"levels": 1, "gradient": "second"}, "do not learn from"),
+        ({"temperature": 2.0, "least_temperature": 2.0}, "whose draws have none"),
+        ({"schedule": "entropy", "least_temperature": 0.1}, "whose draws have none"),
+        ({"batch_size": 15}, "divide it among 4"),
+        ({"cost_spread": 0.5}, "differentiable.cost_spread"),
         ({"decay_growth": 1.0}, "differentiable.decay_growth"),
         ({"max_decay": -1.0}, "differentiable.max_decay"),
-        ({"drop": 0.1}, "dropped already"),
+        ({"drop": 0.1, **MIXED}, "dropped already"),
         ({"warm_up": 1.0}, "the logits never learn"),
         ({"least_rate": 1.0}, "at most the learning rate"),
     ],

@@ -51,7 +51,12 @@ def test_training_piece_by_piece_keeps_every_epoch_and_is_not_done_twice(
     again = evaluator(digits, tmp_path).train_shared(METHOD, 2, quiet)
     assert again.provenance["supernet"]["reused_epochs"] == 2
     assert first.checkpoint.stat().st_mtime_ns == written
-    assert first.train_shared(METHOD, 3, quiet).metrics == {"epochs": 3.0}
+    more = first.train_shared(METHOD, 3, quiet)
+    assert more.metrics == {"epochs": 3.0}
+    for found, n in ((again, 2), (more, 3)):
+        history = found.provenance["supernet"]["history"]
+        assert [epoch["epoch"] for epoch in history] == list(range(1, n + 1))
+        assert all(epoch["student_loss"] > 0 for epoch in history)
     assert epochs_of(first.checkpoint) == 3
 
 

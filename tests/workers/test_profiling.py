@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,11 +18,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import searchspaces
-from nas.core import EvaluationError, InvalidInputError, LatencyQuantiles, Profile
+from nas.core import EvaluationError, InvalidInputError, LatencyQuantiles, Profile, Profiler
 from workers.comparison import Comparison, compared, plain_forms, warnings
 from workers.deployment import export_onnx
 from workers.isolation import Isolated
-from workers.profiling import OnnxRuntimeProfiler
+from workers.profiling import OnnxRuntimeProfiler, calibration
+from workers.profiling.calibration import Calibration, calibrated
 from workers.profiling.energy import Rapl
 from workers.profiling.reference import reference_model
 from workers.profiling.runtime import execution
@@ -45,12 +49,58 @@ def test_the_reference_is_the_network_its_docstring_tells(reference: Path) -> No
 
 def test_a_file_against_itself_has_ratio_one(reference: Path) -> None:
     profile = OnnxRuntimeProfiler(n_runs=300, tightness=0.0).profile(reference)
-    assert profile.latency_ratio == pytest.approx(1.0, abs=0.2)
+    assert 0.5 < profile.latency_ratio < 2.0
     assert profile.n_runs == 300
     low, high = profile.latency_interval
     assert low <= profile.latency_ms.p50 <= high
     assert profile.conditions["weighted"] == {"float32": 4}
     assert Profile.from_json(profile.to_json()) == profile
+
+
+def test_milliseconds_are_the_ratio_times_the_kept_reference(
+    reference: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    profiler = OnnxRuntimeProfiler(n_runs=60, calibrations=str(folder))
+    kept = profiler.calibration()
+    (file,) = folder.iterdir()
+    assert Calibration.read(file) == kept and 0.0 < kept.reference_ms < 1e3
+    file.write_text(json.dumps({**asdict(kept), "reference_ms": 500.0}))
+    profile = profiler.profile(reference)  # the kept figure counts, not what it takes now
+    assert profile.metrics["latency_ms"] == profile.latency_ratio * 500.0
+    assert profile.calm_interval[0] <= profile.calm_ms <= profile.calm_interval[1]
+    assert profile.metrics["latency_p50_ms"] == profile.latency_ms.p50 < 100.0
+    assert profile.conditions["reference_drift"] < -0.8  # it says that the device is faster now
+    unknown = replace(profile, reference_ms=None)
+    assert unknown.calm_ms == profile.latency_ms.p50
+
+
+def test_a_calibration_is_of_one_runtime_and_the_first_to_finish_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "SECONDS", 0.02)
+
+    def other() -> None:
+        if not list(tmp_path.glob("*.json")):
+            calibrated(lambda: 0.001, "a 1", 1, tmp_path)  # another process, a little faster
+            first.append(Calibration.read(next(tmp_path.glob("*.json"))))
+
+    first: list[Calibration | None] = []
+
+    def run() -> float:
+        other()
+        return 0.002
+
+    assert calibrated(run, "a 1", 1, tmp_path) == first[0]
+    assert first[0] is not None and first[0].reference_ms == pytest.approx(1.0)
+    calibrated(lambda: 0.003, "a 2", 1, tmp_path)
+    calibrated(lambda: 0.003, "a 1", 2, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    broken = next(tmp_path.glob("*.json"))
+    broken.write_text("{")
+    assert Calibration.read(broken) is None
+    unwritable = Path("/proc/none")
+    assert calibrated(lambda: 0.003, "a 1", 1, unwritable).reference_ms == pytest.approx(3.0)
 
 
 def test_timing_ends_when_it_is_tight_enough_or_time_is_up() -> None:
@@ -78,12 +128,12 @@ def test_the_ratio_survives_noise_that_only_adds(factor: float, noise: float, se
 def test_memory_and_limits_hold_in_a_process_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "big.onnx"
     _write_product(path, side=2000)
-    peak = Isolated().peak_memory(path)
+    peak = Isolated().peak_memory(path, "onnxruntime")
     assert peak is not None and peak > 16_000_000  # the weights alone
     with pytest.raises(EvaluationError, match=r"cannot|ended|Memory"):
         Isolated(max_bytes=12_000_000).profile(path, {"n_runs": 30})
     with pytest.raises(EvaluationError, match="not done after"):
-        Isolated(max_seconds=0.01).peak_memory(path)
+        Isolated(max_seconds=0.01).peak_memory(path, "onnxruntime")
     with pytest.raises(EvaluationError, match="on request"):
         Isolated().profile(path, {"n_runs": 30}, goes_on=lambda: False)
     profile = Isolated().profile(path, {"n_runs": 30})
@@ -160,11 +210,12 @@ def test_compression_that_slows_down_is_told(tmp_path: Path) -> None:
     path = tmp_path / "float.onnx"  # pretends to be quantized: everything runs in float
     forms = plain_forms(family, quantized)
     export_onnx(forms["float32"](), family.input_shape, path)
-    profiler = OnnxRuntimeProfiler(n_runs=60)
-    profile = profiler.profile(path)
-    found = compared(family, quantized, profile, profiler)
-    assert {c.form for c in found} == set(forms)
-    assert next(c for c in found if c.form == "float32").speedup == pytest.approx(1.0, abs=0.4)
+    profile = replace(OnnxRuntimeProfiler(n_runs=30).profile(path), **_ratio(1.5))
+    found = {c.form: c for c in compared(family, quantized, profile, _Told(1.5, 0.75))}
+    assert list(found) == ["float32", "dense"]
+    assert (found["float32"].speedup, found["float32"].is_slower) == (1.0, False)
+    assert (found["dense"].speedup, found["dense"].is_slower) == (0.5, True)
+    assert found["dense"].latency_ms == 0.75
     slow = Comparison("float32", 1.0, 0.5, is_slower=True)
     said = warnings(family.bits(quantized), profile, [slow])
     assert any("slower than its float32 form here: 2.00 times" in line for line in said)
@@ -184,6 +235,25 @@ def _write_product(path: Path, side: int) -> None:
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
     assert execution(path).weighted == {"float32": 1}
+
+
+class _Told(Profiler):
+    """Tells one ratio after the other, of files that are there."""
+
+    def __init__(self, *ratios: float) -> None:
+        self._ratios = iter(ratios)
+
+    def profile(self, path: Path) -> Profile:
+        assert execution(path).weighted
+        return replace(_profile(), **_ratio(next(self._ratios)))
+
+
+def _ratio(ratio: float) -> dict[str, Any]:
+    return {
+        "latency_ratio": ratio,
+        "ratio_interval": (0.9 * ratio, 1.1 * ratio),
+        "reference_ms": 1.0,
+    }
 
 
 def _profile() -> Profile:

@@ -63,6 +63,7 @@ def test_training_resumed_from_a_checkpoint_is_training_unbroken(
     resumed = SupernetTrainer(family, digits, settings, seed=3)
     resumed.train(4, path, quiet)
     assert resumed.epoch == 4
+    assert [e.epoch for e in resumed.history] == [1, 2, 3, 4] and resumed.history == whole.history
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
     assert not torch.equal(start, weights(whole))
     assert [p.name for p in tmp_path.iterdir()] == ["supernet.safetensors"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.core import ConflictError, InvalidInputError, NasError, NotFoundError
+from nas.core import ConflictError, InvalidInputError, NasError, NotFoundError, UnknownNameError
 from nas.core.device import device_name
 from workers.agent.connection import (
     FIRST_WAIT,
@@ -21,7 +21,9 @@ from workers.agent.connection import (
     stubbornly,
 )
 from workers.agent.facts import device_facts
+from workers.agent.relay import Reach, Relay
 from workers.isolation import Isolated
+from workers.runtimes import DEFAULT, RUNTIMES
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,11 @@ class AgentSettings:
         folder: keeps who this agent is over restarts, and the file in work.
         max_seconds: a file's measurement may take.
         max_bytes: a file's measurement may take, on top of its process.
+        runtime: that loads the files.
+        through: how a device is reached that cannot call out: `ssh [options] HOST` or
+            `adb [options]`; None where the agent runs on the device itself.
+        remote_python: of such a device.
+        remote_folder: there, for what is brought; None for the usual.
     """
 
     server: str
@@ -48,11 +55,19 @@ class AgentSettings:
     folder: Path
     max_seconds: float = 600.0
     max_bytes: int | None = None
+    runtime: str = DEFAULT
+    through: str | None = None
+    remote_python: str = "python3"
+    remote_folder: str | None = None
 
     def __post_init__(self) -> None:
         device_name(self.name)
         if not self.server.startswith(("http://", "https://")):
             raise InvalidInputError("server", self.server, "http://host:port or https://host:port")
+        if self.through is not None:
+            Reach.of(self.through)
+        if self.runtime not in RUNTIMES:
+            raise UnknownNameError("runtime", self.runtime, RUNTIMES)
         if self.max_seconds <= 0:
             raise InvalidInputError("time-limit", self.max_seconds, "above 0")
         if self.max_bytes is not None and self.max_bytes <= 0:
@@ -72,6 +87,7 @@ class Agent:
         self._lock = _locked(settings.folder / "lock")
         instance = _kept_instance(settings.folder / "instance")
         self._server = Connection(settings.server, settings.name, instance, settings.token)
+        self._child = _child(settings)
         self._live_seconds = 30.0
 
     def run(self) -> None:
@@ -94,7 +110,8 @@ class Agent:
                 self._register_again()
 
     def _register(self) -> None:
-        facts = device_facts()
+        facts = {**self._facts(), "runtime": self._settings.runtime}
+        facts["calibration"] = self._calibration()
         self._live_seconds = stubbornly(lambda: self._server.register(facts))
         logger.info("registered as %s at %s", self._settings.name, self._settings.server)
 
@@ -128,15 +145,41 @@ class Agent:
         except (ConflictError, NotFoundError) as error:
             logger.warning("work %s: %s", work["work_id"], error)
             return None
-        child = Isolated(self._settings.max_seconds, self._settings.max_bytes)
         beat = _Beats(self._server, work, self._live_seconds / 3)
         try:
-            profile = child.profile(path, work["settings"], beat.goes_on)
+            profile = self._child.profile(path, {**work["settings"], **self._own()}, beat.goes_on)
         except NasError as error:
             return None if beat.is_lost else {"error": str(error)}
         finally:
             path.unlink(missing_ok=True)
         return {"profile": profile.to_json()}
+
+    def _calibration(self) -> Mapping[str, Any] | None:
+        """What the reference network takes here, kept in the folder; None if it cannot run."""
+        try:
+            return self._child.calibrate(self._own())
+        except NasError as error:
+            logger.warning("not calibrated: %s", error)
+            return None
+
+    def _facts(self) -> Mapping[str, Any]:
+        """The device's; while it is not reached it is waited for, unregistered."""
+        if not isinstance(self._child, Relay):
+            return device_facts()
+        for attempt in range(10**9):
+            try:
+                return self._child.facts()
+            except NasError as error:
+                wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 10))
+                logger.warning("the device is not reached (%s); again in %.1f s", error, wait)
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _own(self) -> dict[str, str]:
+        """Settings of a profiler that are this device's to say."""
+        here = str(self._settings.folder.absolute())
+        kept = "." if isinstance(self._child, Relay) else here
+        return {"runtime": self._settings.runtime, "calibrations": kept}
 
 
 class _Beats:
@@ -163,6 +206,15 @@ class _Beats:
                 logger.warning("%s", error)
             self._next = time.monotonic() + self._every
         return not self.is_lost
+
+
+def _child(settings: AgentSettings) -> Isolated | Relay:
+    """What runs files: a process here, or one on the device that is reached from here."""
+    limits = settings.max_seconds, settings.max_bytes
+    if settings.through is None:
+        return Isolated(*limits)
+    reach = Reach.of(settings.through, settings.remote_folder)
+    return Relay(reach, *limits, settings.remote_python)
 
 
 def _kept_instance(path: Path) -> str:

@@ -13,6 +13,7 @@ from types import FrameType
 
 from nas.core import NasError
 from workers.agent.agent import Agent, AgentSettings
+from workers.runtimes import DEFAULT, RUNTIMES
 
 MIB = 2**20
 
@@ -27,6 +28,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--folder", type=Path, help="for its state; default: ~/.nas-agent/NAME")
     found.add_argument("--time-limit", type=float, default=600.0, help="seconds a file may take")
     found.add_argument("--memory-limit", type=float, help="MiB a file may take")
+    found.add_argument("--runtime", default=DEFAULT, help=", ".join(RUNTIMES))
+    found.add_argument("--through", help='"ssh [options] HOST" or "adb [options]": time there')
+    found.add_argument("--remote-python", default="python3", help="of the device, with --through")
+    found.add_argument("--remote-folder", help="on the device, with --through")
     return found
 
 
@@ -45,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder=given.folder or Path.home() / ".nas-agent" / given.name,
             max_seconds=given.time_limit,
             max_bytes=None if limit is None else int(limit * MIB),
+            runtime=given.runtime,
+            through=given.through,
+            remote_python=given.remote_python,
+            remote_folder=given.remote_folder,
         )
         Agent(settings).run()
     except NasError as error:

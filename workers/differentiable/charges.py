@@ -26,6 +26,6 @@ def charge(
         charges.append(settings.penalty_weight * excess)
     if settings.cost_weight:
         price = limits.price(distribution, temperature, rng)
-        charges.append(settings.cost_weight * price)
+        charges.append(settings.price_at(distribution.preference) * price)
     total = sum(charges)
     return total if isinstance(total, Tensor) and total.requires_grad else None

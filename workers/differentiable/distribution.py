@@ -27,12 +27,22 @@ class Draw:
 
 
 class Distribution(nn.Module):
-    """Independent categorical distributions, one per decision.
+    """Independent categorical distributions, one per decision, that may follow a preference.
+
+    A preference from -1, for what is accurate, to 1, for what is cheap, moves every logit along a
+    line, so one training learns a family of distributions, one for each trade-off.
 
     Args:
         n_options: by decision.
         parameter_free: by decision and option; the two groups of DropNAS.
         generator: of the first logits.
+        follows: whether it follows the preference.
+
+    Attributes:
+        preference: that logits, probabilities and draws are for; no part of the state.
+
+    Reference: Sukthanker et al. 2024 (Multi-objective differentiable NAS), whose hypernetwork of
+    preferences is here the simplest one: linear.
     """
 
     def __init__(
@@ -40,12 +50,27 @@ class Distribution(nn.Module):
         n_options: Sequence[int],
         parameter_free: Sequence[Sequence[bool]],
         generator: torch.Generator,
+        follows: bool = False,
     ) -> None:
         super().__init__()
-        self.logits = nn.ParameterList(
+        self.preference = 0.0
+        self.bases = nn.ParameterList(
             FIRST_SPREAD * torch.randn(n, generator=generator) for n in n_options
         )
+        self.slopes = nn.ParameterList(torch.zeros(n) for n in n_options if follows)
         self._free = [torch.tensor(flags) for flags in parameter_free]
+
+    @property
+    def logits(self) -> list[Tensor]:
+        """By decision, `(options,)` logits at the preference; they carry gradients."""
+        if not self.slopes:
+            return list(self.bases)
+        return [a + self.preference * b for a, b in zip(self.bases, self.slopes, strict=True)]
+
+    def prefer(self, generator: torch.Generator) -> None:
+        """Draw the preference of a step, where preferences are followed."""
+        if self.slopes:
+            self.preference = 2 * float(torch.rand((), generator=generator)) - 1
 
     def probabilities(self, temperature: float = 1.0) -> list[Tensor]:
         """By decision, `(options,)` probabilities; they carry gradients."""
@@ -132,10 +157,11 @@ class Distribution(nn.Module):
 
         Reference: Hong et al. 2020 (DropNAS), section 3.3.
         """
-        for logits, old, kept in zip(self.logits, before, draw.kept, strict=True):
+        groups = zip(self.logits, self.bases, before, draw.kept, strict=True)
+        for logits, base, old, kept in groups:
             if not kept.all():
                 change = logits[kept].logsumexp(0) - old[kept].logsumexp(0)
-                logits[~kept] = old[~kept] + change
+                base[~kept] += old[~kept] + change - logits[~kept]
 
 
 def dropped(free: Tensor, rate: float, generator: torch.Generator) -> Tensor:

@@ -70,6 +70,7 @@ class Examiner:
             derived_costs={name: float(column[0]) for name, column in costs.items()},
             probabilities=[p.tolist() for p in found],
             derived=row.tolist(),
+            slopes=[(b.detach() / temperature).tolist() for b in distribution.slopes],
         )
 
     def _derived(self, found: Probabilities, epoch: int) -> Genotypes:

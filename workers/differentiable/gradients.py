@@ -41,7 +41,7 @@ def by_logits(problem: Bilevel, settings: DifferentiableSettings, rate: float) -
             return second_order(problem, rate)
         case "amended":
             return amended(problem, settings.amended_rate)
-        case "first" | "one-level":
+        case "first":
             return first_order(problem)
         case "score-function":
             raise AssertionError("it needs drawn candidates, not a mixture: see `score_function`")
@@ -61,8 +61,8 @@ def second_order(problem: Bilevel, rate: float) -> list[Tensor]:
     with _moved(problem.weights, descent, -rate):
         loss = problem.held_out()
         found = torch.autograd.grad(loss, [*problem.logits, *problem.weights], allow_unused=True)
-    direct = _filled(found[: len(problem.logits)], problem.logits)
-    by_weights = _filled(found[len(problem.logits) :], problem.weights)
+    direct = filled(found[: len(problem.logits)], problem.logits)
+    by_weights = filled(found[len(problem.logits) :], problem.weights)
     implicit = _mixed_product(problem, by_weights)
     return [g - rate * h for g, h in zip(direct, implicit, strict=True)]
 
@@ -78,25 +78,25 @@ def amended(problem: Bilevel, rate: float) -> list[Tensor]:
     """
     loss = problem.held_out()
     found = torch.autograd.grad(loss, [*problem.logits, *problem.weights], allow_unused=True)
-    direct = _filled(found[: len(problem.logits)], problem.logits)
-    by_weights = _filled(found[len(problem.logits) :], problem.weights)
+    direct = filled(found[: len(problem.logits)], problem.logits)
+    by_weights = filled(found[len(problem.logits) :], problem.weights)
     product = _difference(problem.train, problem.weights, by_weights, problem.weights)
     implicit = _mixed_product(problem, product)
     return [g - rate * h for g, h in zip(direct, implicit, strict=True)]
 
 
 def score_function(losses: Tensor, log_probabilities: Tensor, logits: Tensors) -> list[Tensor]:
-    """The gradient of the expected loss of a candidate, from `(k,)` losses of drawn ones, k > 1.
+    """The gradient of the expected loss of a candidate, from `(k,)` losses of drawn ones.
 
-    Without bias: each loss, less the mean of the others', times the slope of the `(k,)` logarithm
-    of the candidate's probability. What all of them have in common, as the probability of being
-    connected, drops out.
+    Without bias for k > 1, and 0 for 1: each loss, less the mean of the others', times the slope of
+    the `(k,)` logarithm of the candidate's probability. What all of them have in common, as the
+    probability of being connected, drops out.
 
     Reference: Williams 1992 (REINFORCE); Cai et al. 2019 (ProxylessNAS), equation 9, for
     architectures; Kool et al. 2019 (Buy 4 REINFORCE samples), for the baseline.
     """
     n = len(losses)
-    advantages = (losses - losses.mean()) * n / (n - 1)
+    advantages = (losses - losses.mean()) * n / max(n - 1, 1)
     return _gradients((advantages.detach() * log_probabilities).mean(), logits)
 
 
@@ -130,10 +130,11 @@ def largest_curvature(
 
 
 def _gradients(loss: Tensor, parameters: Tensors) -> list[Tensor]:
-    return _filled(torch.autograd.grad(loss, parameters, allow_unused=True), parameters)
+    return filled(torch.autograd.grad(loss, parameters, allow_unused=True), parameters)
 
 
-def _filled(gradients: Sequence[Tensor | None], parameters: Tensors) -> list[Tensor]:
+def filled(gradients: Sequence[Tensor | None], parameters: Tensors) -> list[Tensor]:
+    """Zeros where a parameter has no gradient."""
     pairs = zip(gradients, parameters, strict=True)
     return [torch.zeros_like(p) if g is None else g for g, p in pairs]
 

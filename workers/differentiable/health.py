@@ -34,6 +34,8 @@ class Health:
         derived_costs: of the derived candidate.
         probabilities: by decision.
         derived: `(d,)` option indices.
+        slopes: by decision, how logits over the temperature change with the preference; [] where
+            they follow none. Everything else is at preference 0.
     """
 
     epoch: int
@@ -49,6 +51,14 @@ class Health:
     derived_costs: dict[str, float]
     probabilities: list[list[float]]
     derived: list[int]
+    slopes: list[list[float]]
+
+    def tradeoffs(self, n: int) -> list[list[list[float]]]:
+        """Distributions, by decision, at `n` preferences that fill -1 to 1 evenly at any time."""
+        if not self.slopes:
+            return [self.probabilities]
+        pairs = list(zip(self.probabilities, self.slopes, strict=True))
+        return [[_moved(p, b, u) for p, b in pairs] for u in preferences(n)]
 
     @property
     def gap(self) -> float:
@@ -71,6 +81,23 @@ class Health:
         if self.curvature is not None:
             parts.append(f"curvature {self.curvature:.3g}")
         return ", ".join(parts)
+
+
+def preferences(n: int) -> list[float]:
+    """`n` numbers between -1 and 1, any first ones of which fill it evenly: van der Corput's."""
+    from scipy.stats.qmc import Halton
+
+    sequence = Halton(1, scramble=False).random(n + 1)[1:, 0]  # van der Corput's less its 0
+    return [2 * float(v) - 1 for v in sequence]
+
+
+def _moved(
+    probabilities: Sequence[float], slopes: Sequence[float], preference: float
+) -> list[float]:
+    """`(options,)` probabilities at a preference, of those at preference 0."""
+    logits = np.log(np.maximum(probabilities, 1e-30)) + preference * np.array(slopes)
+    moved = np.exp(logits - logits.max())
+    return [float(p) for p in moved / moved.sum()]
 
 
 def curvature_has_grown(curvatures: Sequence[float | None]) -> bool:

@@ -98,7 +98,8 @@ class Limits:
 
         Reference: Jin et al. 2019 (RC-DARTS), algorithm 1, lines 9 to 13.
         """
-        logits = list(distribution.logits)
+        logits = list(distribution.parameters())
+        length = STEP * len(distribution.bases) ** 0.5
         for step in range(MAX_PROJECTIONS):
             loss = self.excess(distribution, temperature, rng)
             if loss.item() <= 0:
@@ -109,7 +110,7 @@ class Limits:
                 break
             with torch.no_grad():
                 for parameter, gradient in zip(logits, gradients, strict=True):
-                    parameter -= STEP * len(logits) ** 0.5 * gradient / norm
+                    parameter.sub_(gradient, alpha=length / norm)
         return MAX_PROJECTIONS
 
     def met(self, rows: Genotypes) -> NDArray[np.bool_]:

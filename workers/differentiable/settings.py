@@ -10,17 +10,25 @@ from nas.core import InvalidInputError
 from workers.differentiable.health import APART, CURVATURE_EPOCHS
 from workers.settings import Settings
 
+TRAVEL = 3.0
+"""Sum of the logits' learning rates over all steps, unless a rate is given."""
+
+N_SCORED = 4
+"""Candidates a step of the score-function gradient."""
+
 
 @dataclass(frozen=True)
 class DifferentiableSettings(Settings):
     """How a relaxed network and the distribution over its candidates are trained.
 
-    Defaults are meant for small data: half of the epochs train the weights alone, on one uniformly
-    drawn option a step; then logits learn at a high rate. On cells they still prefer operations
-    without weights; `sampling="softmax", gradient="one-level", drop=3e-5` does so less, for about
-    four times the time. DARTS is `warm_up=0, sampling="softmax",
-    architecture_rate=3e-4, learning_rate=0.025, epochs=50, cost_weight=0`;
-    `tests/benchmarks/differentiable.py` compares.
+    Defaults score single candidates: each batch is divided among four drawn ones, whose losses
+    train the shared weights and tell the logits which options were better (score function, one
+    level). Half of the epochs the weights learn alone. DARTS descends a mixture of the options
+    instead, but the weights learn to work as a mixture and then do not tell what a candidate would
+    do; `tests/benchmarks/differentiable.py` and `differentiable_joint.py` compare. DARTS is
+    `levels=2, gradient="first", sampling="softmax", warm_up=0, architecture_rate=3e-4,
+    learning_rate=0.025, epochs=50, cost_weight=0`, DropNAS `levels=1, gradient="first",
+    sampling="softmax", drop=3e-5`.
 
     Attributes:
         epochs: passes over the images.
@@ -30,14 +38,18 @@ class DifferentiableSettings(Settings):
         annealing_order: 1 is a cosine; the larger, the earlier the rate falls (sharpDARTS: 10).
         weight_decay: of the weights (DARTS: 3e-4).
         max_gradient: norm at which the weights' gradient is clipped (DARTS: 5).
-        architecture_rate: of the distribution's logits, Adam (DARTS: 3e-4).
+        architecture_rate: of the distribution's logits, Adam (DARTS: 3e-4); 0 is 3 over the number
+            of steps in which they learn. Shared weights rank candidates coarsely, so logits should
+            not follow them to the end, however many batches there are.
         architecture_decay: of the logits (DARTS: 1e-3).
         warm_up: share of the epochs in which only the weights learn (QuantNAS: 0.45; DARTS: 0).
-        gradient: of the held-out loss by the logits. `first` leaves out how the weights would
-            follow; `second` looks one step ahead (DARTS, equation 7); `amended` adds a term that
-            replaces the inverse Hessian of the exact one (Bi et al. 2019, equation 6);
-            `one-level` takes the training loss of all images (DropNAS); `score-function` takes that
-            of the expected loss of single candidates, from 4 drawn ones a step (ProxylessNAS).
+        levels: 2 trains weights on one half of the images and logits on the other (DARTS); 1 both
+            on all of them, by the same loss (DropNAS).
+        gradient: of the loss by the logits. `first` leaves out how the weights would follow;
+            `second` looks one step ahead (DARTS, equation 7); `amended` adds a term that replaces
+            the inverse Hessian of the exact one (Bi et al. 2019, equation 6); `score-function`
+            is that of the expected loss of single candidates, from 4 drawn ones a step
+            (ProxylessNAS); with one level they divide a batch, and train the weights, too.
         amended_rate: step of the amended term (published: 0.1).
         sampling: of mixtures: `softmax` of all options, `gumbel` noise on the logits, or
             `straight-through`: one option, gradients as if it were the mixture (GDAS).
@@ -57,6 +69,9 @@ class DifferentiableSettings(Settings):
         penalty_weight: of the relative excess, with `penalty`.
         cost_weight: of the logarithms of the expected costs that are objectives (QuantNAS' hardware
             penalty); 0.05 makes halving a cost worth 0.035 of cross-entropy.
+        cost_spread: trade-offs from this part of `cost_weight` to this multiple of it are learned
+            at once, as distributions that follow a preference, and seeds come from all of them
+            (QuantNAS trains anew for weights from 1e-4 to 1e-2); 1 is one trade-off.
         curvature: of the held-out loss by the logits: `monitor` measures it every second epoch
             once they learn, `stop` ends where its average over 5 has grown 1.3-fold within 4
             (R-DARTS), `adapt` goes back to before it grew and on from there with a larger
@@ -69,17 +84,18 @@ class DifferentiableSettings(Settings):
 
     owner = "differentiable"
 
-    epochs: int = 60
+    epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.05
     least_rate: float = 0.001
     annealing_order: float = 1.0
     weight_decay: float = 3e-4
     max_gradient: float = 5.0
-    architecture_rate: float = 0.03
+    architecture_rate: float = 0.0
     architecture_decay: float = 1e-3
     warm_up: float = 0.5
-    gradient: Literal["first", "second", "amended", "one-level", "score-function"] = "first"
+    levels: int = 1
+    gradient: Literal["first", "second", "amended", "score-function"] = "score-function"
     amended_rate: float = 0.1
     sampling: Literal["softmax", "gumbel", "straight-through"] = "straight-through"
     temperature: float = 1.0
@@ -95,6 +111,7 @@ class DifferentiableSettings(Settings):
     resources: Literal["none", "penalty", "projection"] = "none"
     penalty_weight: float = 1.0
     cost_weight: float = 0.05
+    cost_spread: float = 10.0
     curvature: Literal["off", "monitor", "stop", "adapt"] = "off"
     decay_growth: float = 10.0
     max_decay: float = 0.03
@@ -103,15 +120,17 @@ class DifferentiableSettings(Settings):
 
     def __post_init__(self) -> None:
         self._require(["teachers"], 0, 1_000_000)
+        self._require(["levels"], 1, 2)
         self._require(["epochs", "teacher_epochs", "candidates"], 1, 1_000_000)
         self._require(["batch_size"], 2, 1_000_000)
         self._require(["noise_share", "drop", "warm_up"], 0.0, 1.0)
-        rates = ["learning_rate", "architecture_rate", "amended_rate"]
-        self._require([*rates, "max_gradient"], 1e-9, 1e6)
+        self._require(["learning_rate", "amended_rate", "max_gradient"], 1e-9, 1e6)
         self._require(["temperature", "least_temperature"], 1e-3, 1e3)
         self._require(["annealing_order"], 1.0, 1e6)
+        self._require(["cost_spread"], 1.0, 1e6)
         self._require(["decay_growth"], 1.5, 1e6)
         decays = ["least_rate", "weight_decay", "max_decay", "architecture_decay"]
+        decays.append("architecture_rate")
         weights = ["teacher_weight", "entropy_weight", "penalty_weight", "cost_weight"]
         self._require([*decays, *weights], 0.0, 1e6)
         self._require_words()
@@ -120,7 +139,21 @@ class DifferentiableSettings(Settings):
     @property
     def is_one_level(self) -> bool:
         """Whether weights and distribution learn from the same images."""
-        return self.gradient == "one-level"
+        return self.levels == 1
+
+    @property
+    def scores_parts(self) -> bool:
+        """Whether a batch is divided among candidates that move weights and logits at once."""
+        return self.is_one_level and self.gradient == "score-function"
+
+    @property
+    def has_tradeoffs(self) -> bool:
+        """Whether costs that are objectives have more than one price."""
+        return self.cost_weight > 0 and self.cost_spread > 1
+
+    def price_at(self, preference: float) -> float:
+        """Weight of the costs at a preference from -1, accurate, to 1, cheap."""
+        return float(self.cost_weight * self.cost_spread**preference)
 
     @property
     def max_rollbacks(self) -> int:
@@ -134,6 +167,15 @@ class DifferentiableSettings(Settings):
     def max_epochs(self) -> int:
         """Epochs at most, with those done again."""
         return self.epochs + self.max_rollbacks * APART * CURVATURE_EPOCHS
+
+    def learns_in(self, epoch: int) -> bool:
+        """Whether logits learn in the epoch after `epoch` ones."""
+        return epoch >= self.warm_up * self.epochs
+
+    def rate_of_logits(self, n_batches: int) -> float:
+        """Their learning rate, with so many batches an epoch."""
+        n_epochs = sum(self.learns_in(epoch) for epoch in range(self.epochs))
+        return self.architecture_rate or TRAVEL / max(1, n_batches * n_epochs)
 
     def decay_after(self, rollbacks: int) -> float:
         """Weight decay after going back so often."""
@@ -160,6 +202,20 @@ class DifferentiableSettings(Settings):
                 self.gradient == "score-function" and not one_hot,
                 "another one unless sampling is straight-through: it scores single candidates",
             ),
+            "temperature": (
+                self.gradient == "score-function"
+                and (self.temperature != 1 or self.schedule != "constant"),
+                "1 and constant with the score-function gradient, whose draws have none",
+            ),
+            "levels": (
+                self.is_one_level and self.gradient in ("second", "amended"),
+                "2 with this gradient: it is of images that the weights do not learn from",
+            ),
+            "batch_size": (
+                self.scores_parts and self.batch_size < 4 * N_SCORED,
+                f"at least {4 * N_SCORED} with one level and the score-function gradient, which "
+                f"divide it among {N_SCORED} candidates",
+            ),
             "noise_share": (
                 self.noise_share > 0 and self.sampling != "softmax",
                 "0 unless sampling is softmax: Gumbel noise is noise already",
@@ -171,7 +227,7 @@ class DifferentiableSettings(Settings):
             ),
             "curvature": (
                 self.curvature in ("stop", "adapt") and self.is_one_level,
-                "off or monitor with the one-level gradient: R-DARTS looks at held-out images",
+                "off or monitor with one level: R-DARTS looks at held-out images",
             ),
             "weight_decay": (
                 self.curvature == "adapt" and not 1e-9 <= self.weight_decay < self.max_decay,

@@ -78,6 +78,10 @@ class DifferentiableEvaluator(Evaluator, SharedTrainer):
         space = self.family.space
         about: dict[str, Any] = {
             "probabilities": dict(zip(space.names, found.probabilities, strict=True)),
+            "tradeoffs": [
+                dict(zip(space.names, probabilities, strict=True))
+                for probabilities in found.tradeoffs(self.settings.candidates)
+            ],
             "stopped": trainer.stopped,
             "rollbacks": trainer.rollbacks,
             "history": [asdict(health) for health in trainer.health],

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nas.core import ConflictError, Report
-from searchspaces.relaxed import Mix, RelaxedNetwork
+from searchspaces.relaxed import RelaxedNetwork
 from workers.checkpoints import (
     Groups,
     load_checkpoint,
@@ -25,10 +25,9 @@ from workers.checkpoints import (
 )
 from workers.datasets import Dataset
 from workers.differentiable.adaptation import AdaptiveDecay
-from workers.differentiable.charges import charge
-from workers.differentiable.distribution import Distribution, Draw
+from workers.differentiable.distribution import Distribution
 from workers.differentiable.examination import Examiner
-from workers.differentiable.gradients import Bilevel, by_logits, largest_curvature, score_function
+from workers.differentiable.gradients import largest_curvature
 from workers.differentiable.health import (
     CURVATURE_EPOCHS,
     Health,
@@ -38,17 +37,11 @@ from workers.differentiable.health import (
 from workers.differentiable.resources import Limits
 from workers.differentiable.schedules import learning_rate, temperature_at
 from workers.differentiable.settings import DifferentiableSettings
+from workers.differentiable.steps import Steps
 from workers.differentiable.teachers import VotingTeachers
 
-CHECKPOINT_VERSION = 2
-MOMENTUM = 0.9
-BETAS = (0.5, 0.999)
+CHECKPOINT_VERSION = 3
 CURVATURE_IMAGES = 128
-N_SCORED = 4
-"""Candidates a step of the score-function gradient."""
-
-MAX_DRAWS = 1000
-"""Until a candidate is connected; the last is taken as it is."""
 
 
 class DifferentiableTrainer:
@@ -86,29 +79,23 @@ class DifferentiableTrainer:
         space = network.space
         generator = torch.Generator().manual_seed(seed % 2**63)
         options = [int(n) for n in space.n_options]
-        self.distribution = Distribution(options, network.parameter_free, generator).to(device)
+        follows = bool(limits.objectives) and settings.has_tradeoffs
+        found = Distribution(options, network.parameter_free, generator, follows)
+        self.distribution = found.to(device)
         self._data, self._settings, self._seed = data, settings, seed
         self._limits, self._device = limits, device
-        self._x = torch.from_numpy(data.x_train).to(device)
-        self._y = torch.from_numpy(data.y_train).to(device)
-        order = np.random.default_rng((seed, 7)).permutation(len(self._y))
+        order = np.random.default_rng((seed, 7)).permutation(len(data.y_train))
         half = len(order) // 2
         one_level = settings.is_one_level
         self._train_index, self._held_out = (
             (order, order) if one_level else (order[:half], order[half:])
         )
-        self._weights = list(self.network.parameters())
-        self._logits = list(self.distribution.logits)
-        self._of_weights = torch.optim.SGD(
-            self._weights, settings.learning_rate, MOMENTUM, weight_decay=settings.weight_decay
-        )
-        self._of_logits = torch.optim.Adam(
-            self._logits,
-            settings.architecture_rate,
-            BETAS,
-            weight_decay=settings.architecture_decay,
-        )
         self._teachers = VotingTeachers(settings.teachers)
+        n = len(self._train_index)
+        rate = settings.rate_of_logits(n // min(settings.batch_size, n))
+        self._steps = Steps(
+            self.network, self.distribution, data, settings, rate, limits, self._teachers, device
+        )
         self._decay = AdaptiveDecay(settings)
         self._examiner = Examiner(self.network, self.distribution, data, limits, seed)
 
@@ -207,15 +194,15 @@ class DifferentiableTrainer:
         return {
             "weights": self.network.state_dict(),
             "distribution": self.distribution.state_dict(),
-            "of_weights": optimizer_tensors(self._of_weights),
-            "of_logits": optimizer_tensors(self._of_logits),
+            "of_weights": optimizer_tensors(self._steps.of_weights),
+            "of_logits": optimizer_tensors(self._steps.of_logits),
         }
 
     def _restore(self, state: Groups) -> None:
         self.network.load_state_dict(state.get("weights", {}))
         self.distribution.load_state_dict(state["distribution"])
-        restore_optimizer(self._of_weights, state.get("of_weights", {}))
-        restore_optimizer(self._of_logits, state.get("of_logits", {}))
+        restore_optimizer(self._steps.of_weights, state.get("of_weights", {}))
+        restore_optimizer(self._steps.of_logits, state.get("of_logits", {}))
 
     def _identity(self) -> dict[str, object]:
         about = [
@@ -239,24 +226,21 @@ class DifferentiableTrainer:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         pairs = list(self._batches(rng))
         losses = []
-        learns = epoch >= settings.warm_up * settings.epochs
+        learns = settings.learns_in(epoch)
         self.network.train()
         for i, (index, held_out) in enumerate(pairs):
             progress = (epoch + i / len(pairs)) / settings.epochs
             temperature = self._temperature(progress)
-            for group in self._of_weights.param_groups:
-                group["lr"] = learning_rate(settings, progress)
-                group["weight_decay"] = self._decay.value
-            if learns:
-                self._step_logits(index, held_out, temperature, generator, rng)
-            losses.append(self._step_weights(index, temperature, generator))
+            self._steps.set_rate(learning_rate(settings, progress), self._decay.value)
+            losses.append(self._steps.take(index, held_out, temperature, learns, generator, rng))
         done = epoch + 1
+        self.distribution.preference = 0.0
         temperature = self._temperature(done / settings.epochs)
         if settings.teachers and done % settings.teacher_epochs == 0:
             mix = self.distribution.probabilities(temperature)
             self._teachers.add(done, self.network, mix, self._decay.earliest(done))
         measured = settings.curvature != "off" and learns and done % CURVATURE_EPOCHS == 0
-        curvature = self._curvature(temperature, rng) if measured else None
+        curvature = self.curvature(temperature, rng) if measured else None
         return self._examiner.examine(
             done,
             temperature,
@@ -278,113 +262,18 @@ class DifferentiableTrainer:
         for start in range(0, n - size + 1, size):
             yield one[start : start + size], other[start : start + size]
 
-    def _step_weights(
-        self, index: NDArray[np.int64], temperature: float, generator: torch.Generator
-    ) -> float:
-        draw = self._draw(generator)
-        mix = [m.detach() for m in self.distribution.mix(self._settings, temperature, draw)]
-        loss = self._loss(index, mix)
-        self._of_weights.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._weights, self._settings.max_gradient)
-        if torch.isfinite(norm):
-            self._of_weights.step()
-        return loss.item()
-
-    def _step_logits(
-        self,
-        index: NDArray[np.int64],
-        held_out: NDArray[np.int64],
-        temperature: float,
-        generator: torch.Generator,
-        rng: np.random.Generator,
-    ) -> None:
-        settings = self._settings
-        draw = self._draw(generator)
-        if settings.gradient == "score-function":
-            gradients = self._scored(held_out, generator)
-        else:
-            gradients = self._differentiated(index, held_out, temperature, draw)
-        before = [logits.detach().clone() for logits in self._logits]
-        self._of_logits.zero_grad(set_to_none=True)
-        for logits, gradient in zip(self._logits, gradients, strict=True):
-            logits.grad = gradient
-        charged = charge(settings, self._limits, self.distribution, temperature, rng)
-        if charged is not None:
-            charged.backward()
-        if all(
-            torch.isfinite(logits.grad).all() for logits in self._logits if logits.grad is not None
-        ):
-            self._of_logits.step()
-        if settings.drop:
-            self.distribution.keep_dropped_shares(before, draw)
-        if settings.resources == "projection":
-            self._limits.project(self.distribution, temperature, rng)
-
-    def _differentiated(
-        self,
-        index: NDArray[np.int64],
-        held_out: NDArray[np.int64],
-        temperature: float,
-        draw: Draw,
-    ) -> list[Tensor]:
-        """The held-out loss's gradient by the logits, through one mixture."""
-        settings = self._settings
-        problem = Bilevel(
-            self._weights,
-            self._logits,
-            train=lambda: self._loss(index, self.distribution.mix(settings, temperature, draw)),
-            held_out=lambda: self._loss(
-                held_out, self.distribution.mix(settings, temperature, draw)
-            ),
-        )
-        return by_logits(problem, settings, float(self._of_weights.param_groups[0]["lr"]))
-
-    def _scored(self, held_out: NDArray[np.int64], generator: torch.Generator) -> list[Tensor]:
-        """The expected held-out loss's gradient by the logits, from drawn candidates."""
-        losses, logs = [], []
-        for _ in range(N_SCORED):
-            drawn = self.distribution.drawn_row(self._draw(generator))
-            with torch.no_grad():
-                losses.append(self._loss(held_out, self.distribution.one_hot(drawn)))
-            row = self.network.space.canonical(drawn[None])[0]
-            logs.append(self.distribution.log_probability(row))
-        return score_function(torch.stack(losses), torch.stack(logs), self._logits)
-
-    def _draw(self, generator: torch.Generator) -> Draw:
-        """What chance decides of a step; where it picks one candidate, one that is connected."""
-        settings, space = self._settings, self.network.space
-        for _ in range(MAX_DRAWS):
-            draw = self.distribution.draw(settings, generator)
-            if settings.sampling != "straight-through":
-                break
-            row = space.canonical(self.distribution.drawn_row(draw)[None])
-            if self._limits.connected(row)[0]:
-                break
-        return draw
-
-    def _loss(self, index: NDArray[np.int64], mix: Mix) -> Tensor:
-        """Cross-entropy, and the divergence from the teachers' vote where there are any."""
-        settings = self._settings
-        x, y = self._x[index], self._y[index]
-        logits = self.network(x, mix)
-        loss = F.cross_entropy(logits, y)
-        if self._teachers.states:
-            loss = loss + settings.teacher_weight * self._teachers.loss(self.network, x, logits)
-        return loss
-
-    def _curvature(self, temperature: float, rng: np.random.Generator) -> float:
+    def curvature(self, temperature: float, rng: np.random.Generator) -> float:
         """Dominant eigenvalue of the held-out loss by the logits, on one large batch."""
         n = min(CURVATURE_IMAGES, len(self._held_out))
         index = rng.choice(self._held_out, n, replace=False)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        x, y = self._x[index], self._y[index]
+        x, y = self._steps.images(index)
         self.network.eval()
 
         def loss() -> Tensor:
             return F.cross_entropy(self.network(x, self.distribution.probabilities(temperature)), y)
 
-        return largest_curvature(loss, self._logits, generator)
+        return largest_curvature(loss, list(self.distribution.bases), generator)
 
     def _temperature(self, progress: float) -> float:
         return temperature_at(self._settings, min(progress, 1.0), self.distribution)

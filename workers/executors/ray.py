@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +16,10 @@ from ray.exceptions import (
     TaskCancelledError,
     WorkerCrashedError,
 )
+from ray.util.client import ray as client
 
 from nas.core import (
+    ClusterLostError,
     Evaluator,
     Executor,
     Fidelity,
@@ -24,16 +27,20 @@ from nas.core import (
     Trial,
     WorkerLostError,
 )
-from workers.executors._facts import OBJECT_STORE_BYTES, ClusterError
+from workers.executors._facts import (
+    MAX_RETRIES,
+    OBJECT_STORE_BYTES,
+    WORKER_ENVIRONMENT,
+    ClusterError,
+    lost,
+)
 from workers.executors._run import describe, run_trial
 from workers.machine import usable_cpus
 
 CONNECT_SECONDS = 5.0
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "PYTHONWARNINGS": "ignore",
-}
+PULSE_SECONDS = 2.0
+LOST_SECONDS = 15.0
+"""Until a cluster that does not answer is given up; shorter cuts go unnoticed."""
 
 
 @contextmanager
@@ -80,9 +87,68 @@ def _require_listening(address: str) -> None:
     if not port.isdigit():
         return  # "auto": Ray finds it
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        _connect(host, int(port))
     except OSError as error:
         raise ClusterError(f"could not reach the Ray cluster at {address}: {error}") from None
+
+
+def _connect(host: str, port: int) -> None:
+    """Open a connection and close it.
+
+    Raises:
+        OSError: nobody listens there, or nobody answers.
+    """
+    socket.create_connection((host.strip("[]"), port), timeout=CONNECT_SECONDS).close()
+
+
+class Pulse:
+    """Whether the head and the node that this process joined are still there.
+
+    Ray itself ends such a process after a minute, without a word. A node that is started anew has
+    another port, so a cluster put in the place of a dead one does not pass for it.
+
+    Args:
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._places = _joined()
+        self._clock = clock
+        self._felt = self._asked = clock()
+
+    def check(self) -> None:
+        """Return unless they have not answered for too long; asks every few seconds.
+
+        Raises:
+            ClusterLostError: they have not.
+        """
+        if self._clock() - self._asked < PULSE_SECONDS:
+            return
+        self._asked = self._clock()
+        for what, host, port in self._places:
+            try:
+                _connect(host, port)
+            except OSError as error:
+                silent = self._clock() - self._felt
+                if silent < LOST_SECONDS:
+                    return
+                where = f"the Ray {what} at {host}:{port}"
+                raise ClusterLostError(f"{where} is gone for {silent:.0f} s ({error})") from None
+        self._felt = self._clock()
+
+
+def _joined() -> list[tuple[str, str, int]]:
+    """Name, host and port of the head and of this process's node; none through Ray's client."""
+    if client.is_connected():
+        return []
+    context = ray.get_runtime_context()
+    here = context.get_node_id()
+    (node,) = (n for n in ray.nodes() if n["NodeID"] == here)
+    head, _, port = context.gcs_address.rpartition(":")
+    return [
+        ("head", head, int(port)),
+        ("node", node["NodeManagerAddress"], node["NodeManagerPort"]),
+    ]
 
 
 class RayExecutor(Executor):
@@ -111,7 +177,7 @@ class RayExecutor(Executor):
         job_name: str,
         n_workers: int | None = None,
         cpus: Mapping[Fidelity, float] | None = None,
-        max_retries: int = 2,
+        max_retries: int = MAX_RETRIES,
     ) -> None:
         machines = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
         largest = max(machines, default=0.0)
@@ -129,6 +195,7 @@ class RayExecutor(Executor):
         self._evaluator = ray.put(evaluator)
         self._task = ray.remote(run_trial)
         self._running: dict[ray.ObjectRef[Trial], Trial] = {}
+        self._pulse = Pulse()
 
     def capacity(self) -> int:
         """Workers without a trial."""
@@ -151,12 +218,18 @@ class RayExecutor(Executor):
         self._running[task.remote(trial, self._evaluator)] = trial
 
     def poll(self, timeout: float) -> Sequence[Trial]:
-        """Finished trials, waiting at most `timeout` seconds for the first."""
+        """Finished trials, waiting at most `timeout` seconds for the first.
+
+        Raises:
+            ClusterLostError: the cluster is gone.
+        """
         if not self._running:
             return []
         waiting = list(self._running)
         ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout)
-        if ready:
+        if not ready:
+            self._pulse.check()
+        else:
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         return [self._result(ref) for ref in ready]
 
@@ -177,10 +250,7 @@ class RayExecutor(Executor):
         try:
             done: Trial = ray.get(ref)
         except (WorkerCrashedError, TaskCancelledError) as error:
-            lost = WorkerLostError(
-                f"the worker died {self._max_retries + 1} times ({type(error).__name__})"
-            )
-            return trial.failed(describe(lost))
+            return trial.failed(describe(lost(self._max_retries + 1, type(error).__name__)))
         except RayError as error:
             return trial.failed(describe(WorkerLostError(describe(error))))
         return done

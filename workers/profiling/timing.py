@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from nas.core.profile import Interval
 
 Run = Callable[[], object]
+Clock = Callable[[Run], float]
+"""Seconds that one run takes."""
 
 WARMUP_BLOCK = 20
 MAX_WARMUP_BLOCKS = 15
@@ -66,7 +68,12 @@ def calm_ratio(times: NDArray[np.float64]) -> float:
 
 
 def in_turn(
-    run: Run, reference: Run, n_runs: int, tightness: float, max_seconds: float
+    run: Run,
+    reference: Run,
+    n_runs: int,
+    tightness: float,
+    max_seconds: float,
+    seconds: Clock | None = None,
 ) -> tuple[NDArray[np.float64], Summary]:
     """Warm both up, then time them in turn.
 
@@ -78,17 +85,19 @@ def in_turn(
         n_runs: at most, at least 30.
         tightness: half width of the ratio's 95 % interval to reach, relative.
         max_seconds: of timed runs; at least 30 are made whatever they take.
+        seconds: tells what a run takes; None for the wall clock.
 
     Returns:
         `(n, 2)` milliseconds, and their statistics.
     """
+    clock = timed if seconds is None else seconds
     warm_up(run)
     warm_up(reference)
     times: list[tuple[float, float]] = []
     started = time.perf_counter()
     while True:
         for _ in range(min(ROUND, n_runs - len(times))):
-            times.append((timed(run), timed(reference)))
+            times.append((clock(run), clock(reference)))
             if len(times) >= 30 and time.perf_counter() - started > max_seconds:
                 break
         found = np.array(times) * 1e3

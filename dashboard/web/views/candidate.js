@@ -94,7 +94,7 @@ function network(card, job, trial, layers) {
   fill(card,
     h("div", { class: "card-head" }, h("h2", {}, "Network"), h("span", { class: "soft" }, `${layers.length} layers with weights, ${short(total)} MACs`), exporting(`trial ${trial.number} layers`, () => layers)),
     h("p", { class: "note" }, "After pruning, in the order the layers run. Bars: output channels, and each layer's share of the multiply-accumulates."),
-    h("div", { class: "network" }, stages.map((s) => h("section", { class: "stage", "aria-label": s.name },
+    h("div", { class: "network", tabindex: 0, role: "region", "aria-label": "Layers" }, stages.map((s) => h("section", { class: "stage", "aria-label": s.name },
       h("h3", {}, s.name, s.stage && h("span", { class: "tag" }, bits(s.layers[0]))),
       s.layers.map((l) => h("div", { class: `layer ${sparse ? "sparse" : ""}`, title: l.name },
         h("span", { class: `kind ${l.kind}` }, `${l.kind} ${l.kind === "linear" || l.kind === "pointwise" ? "" : `${l.kernel}×${l.kernel}`}${l.stride > 1 ? ` /${l.stride}` : ""}`),

@@ -3,13 +3,15 @@
 import { get, job as at } from "../api.js";
 import { button, empty, fill, fresh, h, svg } from "../dom.js";
 import { saveCsv, saveJson, savePng } from "../export.js";
-import { label, number, option, share } from "../format.js";
+import { capital, label, number, option, share } from "../format.js";
 import { table } from "../parts.js";
 import { figure } from "../plot.js";
 import { link } from "../router.js";
 import { changed, color } from "../theme.js";
 
 const TOP = 12;
+/** Of points, by how the trial's own value came about; "" where nobody said. */
+const FORMS = [["", "circle"], ["measured", "diamond"], ["simulated", "circle"], ["computed", "circle"], ["predicted", "triangle-up"]];
 
 export async function show(body, { job, goals, onleave, current }) {
   const lines = h("section", { class: "card" }), rest = h("div", {}, h("p", { class: "loading" }, "Working out which decisions matter …"));
@@ -43,15 +45,18 @@ export async function show(body, { job, goals, onleave, current }) {
         say: `${top.at(-1)[0]} decides most: ${share(top.at(-1)[1])}`,
       })));
     }
-    for (const [metric, { predicted, measured, number: numbers, tau }] of Object.entries(told.prediction)) {
+    for (const [metric, { predicted, measured, number: numbers, kinds, tau }] of Object.entries(told.prediction)) {
       const low = Math.min(...predicted, ...measured), high = Math.max(...predicted, ...measured);
-      drawn.push(add(figure(`Predicted against measured ${label(metric)}`, { note: `Each trial is predicted from the others. Kendall's τ ${tau === null ? "is not defined" : tau.toFixed(2)}.`, height: 380, name: `${job.name} predicted ${metric}`, click: (p) => { location.hash = link(["jobs", job.job_id, "trials", String(p.customdata)]); } }), () => ({
+      drawn.push(add(figure(`Predictor against trials: ${label(metric)}`, { note: `Each trial is predicted from the others. Kendall's τ ${tau === null ? "is not defined" : tau.toFixed(2)}.`, height: 380, name: `${job.name} predicted ${metric}`, click: (p) => { location.hash = link(["jobs", job.job_id, "trials", String(p.customdata)]); } }), () => ({
         data: [
           { x: [low, high], y: [low, high], mode: "lines", line: { color: color("limit"), dash: "dash", width: 1.5 }, hoverinfo: "skip", showlegend: false },
-          { x: measured, y: predicted, customdata: numbers, mode: "markers", marker: { color: color("search"), size: 6, opacity: 0.65 }, hovertemplate: "trial %{customdata}<br>measured %{x:.4~g}<br>predicted %{y:.4~g}<extra></extra>", showlegend: false },
+          ...FORMS.map(([kind, symbol]) => [kind, symbol, kinds.flatMap((k, i) => (k === kind ? [i] : []))]).filter(([, , index]) => index.length).map(([kind, symbol, index]) => ({
+            x: index.map((i) => measured[i]), y: index.map((i) => predicted[i]), customdata: index.map((i) => numbers[i]), name: kind || "measured", mode: "markers",
+            marker: { color: color(kind === "predicted" ? "front" : "search"), size: 7, opacity: 0.7, symbol }, hovertemplate: `trial %{customdata}<br>${kind || "measured"} %{x:.4~g}<br>by the predictor %{y:.4~g}<extra></extra>`,
+          })),
         ],
-        layout: { xaxis: { title: `Measured ${label(metric)}` }, yaxis: { title: `Predicted ${label(metric)}` }, hovermode: "closest" },
-        rows: numbers.map((n, i) => ({ trial: n, measured: measured[i], predicted: predicted[i] })),
+        layout: { xaxis: { title: `${capital(label(metric))} of the trial` }, yaxis: { title: "By the predictor" }, showlegend: kinds.some(Boolean), hovermode: "closest" },
+        rows: numbers.map((n, i) => ({ trial: n, value: measured[i], kind: kinds[i], predicted: predicted[i] })),
         say: `${numbers.length} trials, Kendall's tau ${tau}`,
       })));
     }
@@ -62,9 +67,24 @@ export async function show(body, { job, goals, onleave, current }) {
         { text: "Decision", cell: (r) => r.decision }, { text: "Option", cell: (r) => option(r.option) }, { text: "Harms", cell: (r) => label(r.harms) },
         { text: "Mean harm", number: true, cell: (r) => number(r.mean_harm) }, { text: "Trials", number: true, cell: (r) => number(r.trials) },
       ], told.harmful));
-    fill(rest, h("p", { class: "note" }, `From ${number(told.n_trials)} search trials.`), grid, harm);
+    const ranking = Object.keys(told.prediction).length > 0 && figure("How well the predictor ranks, over time", { note: "Kendall's τ of out-of-fold predictions among the first trials of the search, in hindsight.", height: 280, name: `${job.name} tau` });
+    fill(rest, h("p", { class: "note" }, `From ${number(told.n_trials)} search trials.`), grid, ranking && ranking.node, harm);
     await Promise.all(drawn.map(([f, make]) => f.draw(make)));
+    if (!ranking) return;
+    onleave(ranking.end);
+    const { metrics } = await get(at(job.job_id, "/tau"));
+    if (current()) await ranking.draw(() => tauFigure(metrics));
   }
+}
+
+function tauFigure(metrics) {
+  const inks = ["search", "front", "deployed"], all = Object.entries(metrics);
+  return {
+    data: all.map(([metric, { n, tau }], i) => ({ x: n, y: tau, name: label(metric), mode: "lines+markers", line: { color: color(inks[i % 3]), width: 2 }, marker: { size: 6, symbol: i }, hovertemplate: "%{y:.2f}" })),
+    layout: { xaxis: { title: "Search trials" }, yaxis: { title: "Kendall's τ", range: [Math.min(0, ...all.flatMap(([, c]) => c.tau)) - 0.02, 1.02] }, showlegend: all.length > 1, hovermode: "x unified" },
+    rows: all.flatMap(([metric, { n, tau }]) => n.map((count, i) => ({ metric, trials: count, tau: tau[i] }))),
+    say: all.map(([metric, { tau }]) => `${label(metric)}: tau ${number(tau.at(-1))}`).join(", "),
+  };
 }
 
 /** Lines through every decision and metric; options are buttons that filter. Gives a redraw. */

@@ -6,7 +6,7 @@ import { ago, clock, constraint, duration, label, number, objective } from "../f
 import { facts, progress, state } from "../parts.js";
 import { go, link } from "../router.js";
 
-const PANES = [["overview", "Overview"], ["decisions", "Decisions"], ["gradients", "Gradients"], ["trials", "Trials"], ["specification", "Specification"]];
+const PANES = [["overview", "Overview"], ["decisions", "Decisions"], ["supernet", "Shared weights"], ["gradients", "Gradients"], ["trials", "Trials"], ["specification", "Specification"]];
 
 export async function show(main, { path, onleave, current }) {
   const id = path[1], pane = path[2] ?? "overview";
@@ -15,7 +15,7 @@ export async function show(main, { path, onleave, current }) {
   document.title = `${job.name} · nas`;
   const head = h("div", {}), told = h("div", { class: "told" }), body = h("div", { class: "pane" });
   const tabs = h("nav", { class: "tabs", "aria-label": "Views of this job" }, PANES
-    .filter(([key]) => key !== "gradients" || job.spec.differentiable)
+    .filter(([key]) => (key !== "gradients" || job.spec.differentiable) && (key !== "supernet" || job.spec.supernet))
     .map(([key, text]) => h("a", { href: link(["jobs", job.job_id, ...(key === "overview" ? [] : [key])]), "aria-current": key === pane ? "page" : undefined }, text)));
   fill(main, head, told, tabs, body);
   drawHead();
@@ -88,7 +88,7 @@ export async function show(main, { path, onleave, current }) {
     if (wanted) act("extend", wanted);
   }
 
-  const view = await import(`./${{ overview: "overview", decisions: "decisions", gradients: "gradients", trials: "trials", specification: "specification" }[pane] ?? "overview"}.js`);
+  const view = await import(`./${{ overview: "overview", decisions: "decisions", supernet: "supernet", gradients: "gradients", trials: "trials", specification: "specification" }[pane] ?? "overview"}.js`);
   if (!current()) return;
   const goals = { objectives: job.spec.objectives.map(objective), constraints: job.spec.constraints.map(constraint) };
   const shown = await Promise.all([view.show(body, { job, goals, onleave, current }), sum()]);

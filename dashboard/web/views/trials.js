@@ -3,7 +3,7 @@
 import { ApiError, get, job as at } from "../api.js";
 import { button, empty, fill, h, labelled, select } from "../dom.js";
 import { duration, label, number } from "../format.js";
-import { brief, exporting, metricColumns, pager, table } from "../parts.js";
+import { brief, exporting, legend, metricColumns, pager, table } from "../parts.js";
 import { here, link, note } from "../router.js";
 
 const PAGE = 50;
@@ -41,7 +41,7 @@ export async function show(body, { job, goals, current }) {
     for (let offset = 0, total = 1; offset < total; offset += 1000) {
       const page = await get(at(job.job_id, "/table"), asked({ offset, limit: 1000 }));
       total = page.total;
-      rows.push(...page.items.map(({ metrics, values, ...rest }) => ({ ...rest, ...metrics, ...values })));
+      rows.push(...page.items.map(({ metrics, values, kinds, ...rest }) => ({ ...rest, ...metrics, ...Object.fromEntries(Object.entries(kinds).map(([m, kind]) => [`${m} is`, kind])), ...values })));
     }
     return rows;
   }
@@ -73,7 +73,7 @@ export async function show(body, { job, goals, current }) {
       { name: "seconds", text: "Time", number: true, cell: (t) => (t.state === "running" ? "" : duration(t.seconds)) },
       { text: "Candidate", cell: (t) => t.key && h("span", { class: "mono" }, t.key) },
       { text: "Decisions", class: "decisions", cell: (t) => (t.error ? h("span", { class: "error" }, t.error) : brief(t.values)) },
-    ], found.items, { sort }), pager(wanted.offset, PAGE, found.total, (offset) => set("offset", offset)));
+    ], found.items, { sort }), legend(found.items), pager(wanted.offset, PAGE, found.total, (offset) => set("offset", offset)));
     box.querySelector(".scroll").scrollLeft = scroll;
   }
 

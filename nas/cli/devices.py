@@ -1,0 +1,102 @@
+"""Devices: what there are, and their tables of layers."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import searchspaces
+from nas import jobs
+from nas.cli.options import (
+    DEFAULT_HOME,
+    Data,
+    DataLimit,
+    Home,
+    Json,
+    Seed,
+    Server,
+    Space,
+    SpaceOption,
+    Store,
+    err,
+    out,
+    show,
+)
+from nas.client import Client
+from nas.options import parsed
+from workers.datasets import load_dataset
+
+devices = typer.Typer(help="Devices that time files.", invoke_without_command=True)
+
+
+@devices.callback()
+def list_devices(
+    context: typer.Context,
+    server: Server = None,
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+) -> None:
+    """List the devices that registered themselves: health, queue, processor, calibration."""
+    if context.invoked_subcommand is not None:
+        return
+    if server is not None:
+        with Client(server) as client:
+            rows = [d for d in client.devices() if d["kind"] == "agent"]
+    else:
+        known = jobs.Workspace.open(home, store).store.devices()
+        waiting, now = known.waiting(), time.time()
+        rows = [
+            {**vars(d), "is_live": d.is_live(now), "waiting": waiting.get(d.name, 0)}
+            for d in known.devices()
+        ]
+    names = ("name", "state", "last seen", "waiting", "processor", "runtime", "reference ms")
+    table = Table(*names, title="Devices")
+    for row in rows:
+        seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["last_seen"]))
+        state = "live" if row["is_live"] else "gone"
+        facts = row["facts"]
+        kept = facts.get("calibration") or {"runtime": "", "reference_ms": float("nan")}
+        about = str(facts.get("processor", "")), kept["runtime"], f"{kept['reference_ms']:.4f}"
+        table.add_row(row["name"], state, seen, str(row["waiting"]), *about)
+    out.print(table)
+
+
+@devices.command()
+def table(
+    name: Annotated[str, typer.Argument(help="Of the device; cpu is this machine.")],
+    data: Data = "digits",
+    data_limit: DataLimit = None,
+    space: Space = "mobilenet",
+    space_option: SpaceOption = None,
+    candidates: Annotated[int, typer.Option(help="Looked at for layers.")] = 80,
+    files: Annotated[int, typer.Option(help="Of them, timed as a whole, for the error.")] = 12,
+    seed: Seed = 0,
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Time a space's layers on a device, those it lacks; later jobs predict from the table.
+
+    Run it where the server's folder and database are.
+    """
+    from nas.latency_tables import build_table
+
+    dataset = load_dataset(data, limit=data_limit)
+    options = parsed("space-option", space_option)
+    family = searchspaces.family(space, dataset.input_shape, dataset.n_classes, options)
+    workspace = jobs.Workspace.open(home, store)
+    found = build_table(workspace, name, family, candidates, files, seed, err.print)
+    summary = {
+        "device": found.device,
+        "runtime": found.runtime,
+        "layers": len(found.layers),
+        "scale": found.scale,
+        "per_layer_ms": found.per_layer_ms,
+        "files": found.n_files,
+        "error": found.error,
+    }
+    lines = "\n".join(f"{key:<13}{value}" for key, value in summary.items())
+    show(summary if as_json else lines, as_json)

@@ -1,0 +1,153 @@
+"""Building a device's table of layers: what a space's layers take, timed in files of many.
+
+The candidates that are looked at are drawn at random; of a candidate met later, layers that none of
+them had are interpolated. Some whole candidates are timed, too: they tell how far sums are off.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.core import (
+    ConflictError,
+    DeviceStore,
+    EvaluationError,
+    InvalidInputError,
+    NotFoundError,
+    Profile,
+    Report,
+    UnknownNameError,
+)
+from nas.core.device import FILES, LOCAL
+from nas.jobs import Workspace
+from predictors.latency import most_informative
+from searchspaces import ModelFamily
+from workers.comparison import built
+from workers.deployment import export_onnx
+from workers.profiling.layers import Layer, layers_of, write_layers
+from workers.remote import timed_elsewhere
+from workers.runtimes import profiler
+from workers.tables import LayerTable, LayerTime
+
+LAYERS_A_FILE = 40
+LAYER_RUNS = 60
+FEWEST_RUNS = 30
+
+Timing = Callable[[Sequence[Path], Mapping[str, Any]], Generator[Profile, None, None]]
+"""Times files in order with a profiler of these settings; closed early it leaves no work behind."""
+
+
+def build_table(
+    workspace: Workspace,
+    device: str,
+    family: ModelFamily,
+    n_candidates: int,
+    n_files: int,
+    seed: int,
+    report: Report,
+) -> LayerTable:
+    """Time what the table of a device lacks of a space's layers; the table is kept and returned.
+
+    Args:
+        workspace: where tables are kept.
+        device: `cpu` for this machine, or one with an agent.
+        family: whose layers.
+        n_candidates: looked at for layers.
+        n_files: of them, timed as a whole.
+        seed: of the draw.
+        report: told how it goes.
+
+    Raises:
+        UnknownNameError: no such device.
+        InvalidInputError: numbers that cannot be.
+        EvaluationError: the device cannot time a file, or is gone.
+    """
+    if not 3 <= n_files <= n_candidates:
+        raise InvalidInputError("files", n_files, f"3 to {n_candidates}, the candidates")
+    timing, runtime = _timing(workspace, device)
+    table = LayerTable.read(workspace.home, device, runtime) or LayerTable(device, runtime, {})
+    with tempfile.TemporaryDirectory() as folder:
+        files = _exported(family, n_candidates, seed, Path(folder), report)
+        layers = [layers_of(path) for path in files]
+        every = {layer.key: layer for file in layers for layer in file}
+        missing = [layer for key, layer in every.items() if key not in table.layers]
+        report(f"{len(every)} different layers, {len(missing)} of them new to {device}")
+        for times in _timed(missing, timing, Path(folder), report):
+            table = table.with_layers(times)
+            table.save(workspace.home)
+        rows = _rows(family, n_candidates, seed)
+        costs = np.stack([np.log1p(c) for c in family.costs(rows).values()], axis=1)
+        chosen = most_informative(costs.astype(np.float32), n_files)
+        report(f"timing {n_files} whole networks")
+        with closing(timing([files[i] for i in chosen], {})) as profiles:
+            took = [profile.calm_ms for profile in profiles]
+        table = table.fitted([layers[i] for i in chosen], took)
+    table.save(workspace.home)
+    return table
+
+
+def _timing(workspace: Workspace, device: str) -> tuple[Timing, str]:
+    """How files are timed on a device, and the label of its runtime."""
+    if device == LOCAL:
+        return _timed_here, profiler().label
+    store = workspace.store.devices()
+    try:
+        facts = store.device(device).facts
+    except NotFoundError:
+        known = [LOCAL, *(d.name for d in store.devices())]
+        raise UnknownNameError("device", device, known) from None
+    calibration = facts.get("calibration")
+    if not isinstance(calibration, Mapping):
+        raise ConflictError(f"device {device} is not calibrated: restart its agent")
+    return _timed_there(store, workspace.home / FILES, device), str(calibration["runtime"])
+
+
+def _timed_here(
+    paths: Sequence[Path], settings: Mapping[str, Any]
+) -> Generator[Profile, None, None]:
+    return (profiler(**settings).profile(path) for path in paths)
+
+
+def _timed_there(store: DeviceStore, files: Path, device: str) -> Timing:
+    return lambda paths, settings: timed_elsewhere(store, files, device, paths, settings)
+
+
+def _rows(family: ModelFamily, n: int, seed: int) -> Any:
+    rows = family.space.sample(4 * n, np.random.default_rng(seed))
+    return rows[family.connected(rows)][:n]
+
+
+def _exported(family: ModelFamily, n: int, seed: int, folder: Path, report: Report) -> list[Path]:
+    paths = []
+    report(f"exporting {n} candidates with random weights")
+    for i, row in enumerate(_rows(family, n, seed)):
+        candidate = family.space.candidate(row)
+        paths.append(folder / f"candidate{i}.onnx")
+        network = built(family, candidate, pruned=True, quantized=True)
+        export_onnx(network, family.input_shape, paths[-1])
+    return paths
+
+
+def _timed(
+    layers: Sequence[Layer], timing: Timing, folder: Path, report: Report
+) -> Iterator[dict[str, LayerTime]]:
+    """Entries of `layers`, file by file."""
+    parts = [layers[i : i + LAYERS_A_FILE] for i in range(0, len(layers), LAYERS_A_FILE)]
+    paths = [folder / f"layers{i}.onnx" for i in range(len(parts))]
+    for part, path in zip(parts, paths, strict=True):
+        write_layers(part, path)
+    settings = {"n_runs": FEWEST_RUNS, "layer_runs": LAYER_RUNS}
+    with closing(timing(paths, settings)) as profiles:
+        for i, (part, profile) in enumerate(zip(parts, profiles, strict=True)):
+            ms = profile.conditions.get("layers_ms")
+            if ms is None:
+                raise EvaluationError("the device did not tell what layers take: update its agent")
+            times = [LayerTime(x.kind, x.work, ms.get(f"L{j}", 0.0)) for j, x in enumerate(part)]
+            report(f"file {i + 1} of {len(parts)} timed")
+            yield dict(zip((x.key for x in part), times, strict=True))

@@ -1,0 +1,149 @@
+"""Tables of layers, built here and on a device with an agent, and used by jobs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import searchspaces
+from nas import jobs, latency_tables
+from nas.cli.commands import app
+from nas.core import (
+    ConflictError,
+    EvaluationError,
+    InvalidInputError,
+    TrialState,
+    UnknownNameError,
+    WorkState,
+)
+from nas.core.device import FILES
+from nas.latency_tables import build_table
+from nas.spec import JobSpec
+from tests.nas.test_devices import SPEC
+from tests.workers.test_remote import profile as quick_profile
+from workers.profiling import OnnxRuntimeProfiler
+from workers.remote import RemoteDevices
+from workers.tables import LayerTable
+
+FAMILY = searchspaces.family("mobilenet", (1, 8, 8), 10, {"n_stages": 1, "depths": [1]})
+
+
+@contextmanager
+def serving(workspace: jobs.Workspace) -> Iterator[list[str]]:
+    """A device called pi that really times files; gives what it was asked for."""
+    store, over, asked = workspace.store.devices(), threading.Event(), []
+    facts = {"calibration": {"runtime": OnnxRuntimeProfiler().label, "reference_ms": 0.1}}
+    store.register("pi", "one", "lab", facts, 600)
+
+    def serve() -> None:
+        while not over.is_set():
+            work = store.claim("pi", "one", 600)
+            if work is None:
+                time.sleep(0.02)
+                continue
+            asked.append("layers" if "layer_runs" in work.settings else "file")
+            path = workspace.home / FILES / f"{work.digest}.onnx"
+            profile = OnnxRuntimeProfiler(**work.settings).profile(path)
+            store.report(work.work_id, work.claim or "", profile.to_json())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_table_is_built_once_and_predicts_for_a_device_that_is_gone(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    said: list[str] = []
+    with serving(workspace) as asked:
+        table = build_table(workspace, "pi", FAMILY, 4, 3, 0, said.append)
+        assert asked.count("layers") == -(-len(table.layers) // 40) and asked.count("file") == 3
+        again = build_table(workspace, "pi", FAMILY, 4, 3, 0, said.append)
+        assert asked.count("file") == 6 and again.layers == table.layers
+        assert any(", 0 of them new to pi" in line for line in said)
+    assert table.error is not None and table.scale > 0
+    assert LayerTable.read(tmp_path, "pi") == again
+    workspace.store.devices().beat("pi", "one", -3600.0)
+    job = jobs.submit(workspace, problem := jobs.checked(JobSpec.parse(SPEC), "local", workspace))
+    jobs.run(workspace, job, problem, "local")
+    trials = workspace.store.trial_store(job.job_id).trials()
+    assert {t.state for t in trials} == {TrialState.COMPLETED}
+    for trial in trials:
+        about = trial.provenance["latency_ms@pi"]
+        assert about["kind"] == "predicted" and about["error"] == again.error
+        assert "table of layers" in about["on"]
+        assert trial.metrics["latency_ms@pi"] > 0
+
+
+def test_sums_are_features_of_what_is_measured(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    with serving(workspace):
+        build_table(workspace, "pi", FAMILY, 4, 3, 0, lambda line: None)
+        job = jobs.submit(
+            workspace, problem := jobs.checked(JobSpec.parse(SPEC), "local", workspace)
+        )
+        devices = workspace.devices_of(job, problem)
+        assert isinstance(devices, RemoteDevices)
+        jobs.run(workspace, job, problem, "local")
+    works = workspace.store.devices().works(job_id=job.job_id)
+    for work in works:
+        assert work.measured is not None
+        told = work.about["features"]["table_ms@pi"]
+        assert told == pytest.approx(work.measured.calm_ms, rel=1.0)
+    assert len(works) in (2, 3)  # a finalist may be the same file as its trial
+
+
+def test_the_command_builds_one_for_this_machine(tmp_path: Path) -> None:
+    options = ("--space-option", "n_stages=1", "--space-option", "depths=[1]", "--candidates", "3")
+    home = ("--home", str(tmp_path))
+    command = ["devices", "table", "cpu", "--files", "3", "--json", *options, *home]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert LayerTable.read(tmp_path, "cpu", OnnxRuntimeProfiler().label) is not None
+    listed = CliRunner().invoke(app, ["devices", *home])
+    assert listed.exit_code == 0 and "reference" in listed.output
+
+
+def test_a_device_that_tells_no_layers_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency_tables, "LAYERS_A_FILE", 5)
+    workspace = jobs.Workspace.open(tmp_path)
+    store = workspace.store.devices()
+    facts = {"calibration": {"runtime": "old 1", "reference_ms": 0.1}}
+    store.register("pi", "one", "lab", facts, 600)
+
+    def serve() -> None:
+        while (work := store.claim("pi", "one", 600)) is None:
+            time.sleep(0.02)
+        store.report(work.work_id, work.claim or "", quick_profile(1.0).to_json())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(EvaluationError, match="update its agent"):
+        build_table(workspace, "pi", FAMILY, 3, 3, 0, lambda line: None)
+    thread.join()
+    states = [work.state for work in store.works()]
+    assert len(states) > 2 and states.count(WorkState.DONE) == 1
+    assert states.count(WorkState.CANCELLED) == len(states) - 1
+
+
+def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    arguments = (FAMILY, 4, 3, 0, lambda line: None)
+    with pytest.raises(UnknownNameError, match="cpu"):
+        build_table(workspace, "pi", *arguments)
+    workspace.store.devices().register("pi", "one", "lab", {}, 60)
+    with pytest.raises(ConflictError, match="restart its agent"):
+        build_table(workspace, "pi", *arguments)
+    with pytest.raises(InvalidInputError, match="3 to 4"):
+        build_table(workspace, "cpu", FAMILY, 4, 5, 0, lambda line: None)
