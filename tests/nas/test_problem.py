@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.core import Evaluate, InvalidInputError
+from nas.core import Evaluate, InvalidInputError, TrainShared, Trial
+from nas.core.trial import DIFFERENTIABLE
 from nas.forecast import cheapest
 from nas.problem import Problem
 from nas.spec import JobSpec
@@ -65,3 +66,30 @@ def test_a_design_that_is_there_already_is_tried_first() -> None:
     ):
         with pytest.raises(InvalidInputError, match=said):
             Problem.load(JobSpec.parse({**body, "candidates": [wrong]}))
+
+
+def test_designs_of_the_user_go_before_those_of_a_learned_distribution() -> None:
+    family = problem().family
+    rows = family.space.sample(200, np.random.default_rng(9))
+    mine, learned = (
+        dict(family.space.candidate(r).values) for r in rows[family.connected(rows)][:2]
+    )
+    space = {"name": "cells", "options": SPARSELY_JOINED}
+    body = {"space": space, "strategy": "random", "differentiable": {"epochs": 1}}
+    strategy = Problem.load(JobSpec.parse({**body, "candidates": [mine]})).strategy()
+    (training,) = strategy.ask(1)
+    assert isinstance(training, TrainShared)
+    sure = {
+        d.name: [float(option == learned.get(d.name, d.options[0])) for option in d.options]
+        for d in family.space.decisions
+    }
+    running = Trial(0, training)
+    found = {DIFFERENTIABLE: {"probabilities": sure}}
+    strategy.tell([running, running.completed({"epochs": 1.0}, found)])
+    asked = []
+    for number in range(1, 3):
+        (task,) = strategy.ask(1)
+        assert isinstance(task, Evaluate)
+        asked.append(dict(task.candidate.values))
+        strategy.tell([Trial(number, task)])
+    assert asked == [mine, learned]

@@ -206,6 +206,7 @@ def test_compression_that_slows_down_is_told(tmp_path: Path) -> None:
         c
         for c in map(family.space.candidate, row)
         if all(w <= 8 and a <= 8 for w, a in family.bits(c).values())
+        and len(plain_forms(family, c)) == 2
     )
     path = tmp_path / "float.onnx"  # pretends to be quantized: everything runs in float
     forms = plain_forms(family, quantized)
