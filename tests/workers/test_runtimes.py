@@ -53,7 +53,7 @@ def of(runtime: str, tmp_path: Path, **settings: int) -> FileProfiler:
 def test_a_file_against_itself_has_ratio_one(runtime: str, reference: Path, tmp_path: Path) -> None:
     chosen = of(runtime, tmp_path, n_runs=200)
     profile = chosen.profile(reference)
-    assert profile.latency_ratio == pytest.approx(1.0, abs=0.25)
+    assert 0.5 < profile.latency_ratio < 2.0
     assert profile.reference_ms == chosen.calibration().reference_ms
     about = profile.conditions
     assert about["runtime"] == chosen.label and about["device"] == chosen.device
