@@ -38,6 +38,7 @@ from workers.tables import LayerTable, LayerTime
 LAYERS_A_FILE = 40
 LAYER_RUNS = 60
 FEWEST_RUNS = 30
+LEAST_FILES = 3
 
 Timing = Callable[[Sequence[Path], Mapping[str, Any]], Generator[Profile, None, None]]
 """Times files in order with a profiler of these settings; closed early it leaves no work behind."""
@@ -65,11 +66,11 @@ def build_table(
 
     Raises:
         UnknownNameError: no such device.
+        ConflictError: it told no calibration.
         InvalidInputError: numbers that cannot be.
         EvaluationError: the device cannot time a file, or is gone.
     """
-    if not 3 <= n_files <= n_candidates:
-        raise InvalidInputError("files", n_files, f"3 to {n_candidates}, the candidates")
+    require_buildable(workspace, device, n_candidates, n_files)
     timing, runtime = _timing(workspace, device)
     table = LayerTable.read(workspace.home, device, runtime) or LayerTable(device, runtime, {})
     with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +91,20 @@ def build_table(
         table = table.fitted([layers[i] for i in chosen], took)
     table.save(workspace.home)
     return table
+
+
+def require_buildable(workspace: Workspace, device: str, n_candidates: int, n_files: int) -> None:
+    """Refuse what `build_table` would refuse, before any work.
+
+    Raises:
+        UnknownNameError: no such device.
+        ConflictError: it told no calibration.
+        InvalidInputError: numbers that cannot be.
+    """
+    if not LEAST_FILES <= n_files <= n_candidates:
+        expected = f"{LEAST_FILES} to {n_candidates}, the candidates"
+        raise InvalidInputError("files", n_files, expected)
+    _timing(workspace, device)
 
 
 def _timing(workspace: Workspace, device: str) -> tuple[Timing, str]:

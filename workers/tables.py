@@ -122,6 +122,19 @@ class LayerTable:
         took = np.array([entry.ms for entry in alike])
         return _power_law(work, np.maximum(took, LEAST_MS), np.log1p(layer.work))
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What people want to know of it, as plain JSON; `error` is None before any fit."""
+        return {
+            "device": self.device,
+            "runtime": self.runtime,
+            "layers": len(self.layers),
+            "scale": self.scale,
+            "per_layer_ms": self.per_layer_ms,
+            "files": self.n_files,
+            "error": self.error,
+        }
+
     # ---------------------------------------------------------------- files
 
     def save(self, home: Path) -> None:
