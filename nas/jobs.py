@@ -35,7 +35,7 @@ from nas.problem import Problem
 from nas.reuse import Reuse, reuse
 from nas.spec import JobSpec
 from nas.stores import open_store
-from predictors.latency import estimate_latency
+from predictors.latency import estimate
 from workers.remote import RemoteDevices
 
 ExecutorName = Literal["local", "ray"]
@@ -94,7 +94,10 @@ class Workspace:
         in_process = self.store_url == "memory"
         opened = self.store.devices if in_process else partial(_devices_at, self.store_url)
         files = self.home / FILES
-        return RemoteDevices(names, opened, files, job.job_id, estimate_latency, home=self.home)
+        goals = problem.spec.goals.metrics
+        return RemoteDevices(
+            names, opened, files, job.job_id, estimate, home=self.home, goals=goals
+        )
 
     def require_devices(self, spec: JobSpec) -> None:
         """Refuse devices that never registered.
