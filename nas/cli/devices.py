@@ -28,6 +28,7 @@ from nas.cli.options import (
 from nas.client import Client
 from nas.options import parsed
 from nas.spec import JobSpec
+from nas.table_builds import N_CANDIDATES, N_FILES
 
 devices = typer.Typer(help="Devices that time files.", invoke_without_command=True)
 
@@ -71,8 +72,8 @@ def table(
     data_limit: DataLimit = None,
     space: Space = "mobilenet",
     space_option: SpaceOption = None,
-    candidates: Annotated[int, typer.Option(help="Looked at for layers.")] = 80,
-    files: Annotated[int, typer.Option(help="Of them, timed as a whole, for the error.")] = 12,
+    candidates: Annotated[int, typer.Option(help="Looked at for layers.")] = N_CANDIDATES,
+    files: Annotated[int, typer.Option(help="Of them, timed as a whole, for the error.")] = N_FILES,
     seed: Seed = 0,
     server: Server = None,
     home: Home = DEFAULT_HOME,

@@ -30,8 +30,8 @@ from nas.service.errors import ForbiddenError, QuotaError
 from nas.service.launchers import Launcher
 from nas.service.settings import ServiceSettings
 from nas.service.sharing import Answer, Shared
-from nas.service.tables import TableBuilder
 from nas.spec import JobSpec
+from nas.table_builds import TableBuilder
 from workers.datasets import NAMED, UPLOAD
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,8 +12,8 @@ from nas.latency_tables import require_buildable
 from nas.service.context import Service
 from nas.service.schemas import TableBuildBody, TableRequest
 from nas.service.security import AnyUser, TheService
-from nas.service.tables import Build
 from nas.spec import JobSpec
+from nas.table_builds import Build, table_options
 from workers.tables import LayerTable
 
 router = APIRouter(prefix="/v1", tags=["devices"])
@@ -32,7 +31,8 @@ def build(name: str, body: TableRequest, user: AnyUser, service: TheService) -> 
     spec = JobSpec.parse({**about, "devices": [name]})
     service.require_allowed(spec)
     service.workspace.problem(spec)
-    return _told(service, name, service.tables.start(name, _options(body)))
+    options = table_options(spec, body.candidates, body.files)
+    return _told(service, name, service.tables.start(name, options))
 
 
 @router.get("/devices/{name}/table", response_model=TableBuildBody)
@@ -46,11 +46,3 @@ def table(name: str, user: AnyUser, service: TheService) -> dict[str, Any]:
 def _told(service: Service, name: str, found: Build) -> dict[str, Any]:
     table = LayerTable.read(service.workspace.home, name)
     return {**vars(found), "table": None if table is None else table.summary}
-
-
-def _options(body: TableRequest) -> list[str]:
-    """Of `nas devices table`."""
-    limit = [] if body.data_limit is None else [f"--data-limit={body.data_limit}"]
-    narrowed = [f"--space-option={k}={json.dumps(v)}" for k, v in body.space.options.items()]
-    counts = [f"--candidates={body.candidates}", f"--files={body.files}", f"--seed={body.seed}"]
-    return [f"--data={body.data}", *limit, f"--space={body.space.name}", *narrowed, *counts]

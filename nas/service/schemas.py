@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nas.core import Token
 from nas.spec import JobSpec, SpaceSpec
+from nas.table_builds import N_CANDIDATES, N_FILES
 
 Item = TypeVar("Item")
 OCTETS = "application/octet-stream"
@@ -223,8 +224,8 @@ class TableRequest(BaseModel):
     data: str = "digits"
     data_limit: int | None = Field(default=None, ge=50)
     space: SpaceSpec = SpaceSpec()
-    candidates: int = Field(default=80, ge=3, le=1000, description="looked at for layers")
-    files: int = Field(default=12, ge=3, le=1000, description="of them, timed as a whole")
+    candidates: int = Field(default=N_CANDIDATES, ge=3, le=1000, description="looked at for layers")
+    files: int = Field(default=N_FILES, ge=3, le=1000, description="of them, timed as a whole")
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @field_validator("space", mode="before")

@@ -1,19 +1,26 @@
-"""Building devices' tables of layers, each in a process of its own."""
+"""Building devices' tables of layers beside something else, each in a process of its own."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nas.core import ConflictError
+from nas.core import ConflictError, DeviceStore, NasError, Report
+from nas.problem import Problem
+from nas.spec import JobSpec
 from workers.machine import environment
-from workers.tables import table_path
+from workers.tables import LayerTable, family_digest, table_path
+
+N_CANDIDATES, N_FILES = 80, 12
+"""Looked at for layers, and of them timed as a whole, unless somebody says otherwise."""
 
 CLOSE_SECONDS = 10.0
 MOST_LINES = 1000
@@ -25,8 +32,8 @@ class Build:
     """How building a table stands.
 
     Attributes:
-        build_id: opaque; "" where none was asked of this server.
-        state: `none` where none was asked of this server.
+        build_id: opaque; "" where none was asked for.
+        state: `none` where none was asked for.
         lines: what it said so far.
         message: why it failed.
     """
@@ -58,7 +65,7 @@ class _Started:
 
 
 class TableBuilder:
-    """Starts `nas devices table` for devices of this server, one at a time for each.
+    """Starts `nas devices table`, one at a time for each device.
 
     Keeps nothing that matters: what a build timed is in the table of its device, and a build that
     is asked for anew goes on from there. What it says goes to a log beside the table.
@@ -69,7 +76,7 @@ class TableBuilder:
     """
 
     def __init__(self, home: Path, store_url: str) -> None:
-        self._home = home
+        self.home = home
         self._store_url = store_url
         self._started: dict[str, _Started] = {}
         self._lock = threading.Lock()
@@ -112,16 +119,59 @@ class TableBuilder:
                 process.wait()
 
     def _start(self, device: str, options: tuple[str, ...]) -> _Started:
-        log = table_path(self._home, device).with_name(f"{device}.log")
+        log = log_path(self.home, device)
         log.parent.mkdir(parents=True, exist_ok=True)
-        where = ("--home", str(self._home), *options)
+        where = ("--home", str(self.home), *options)
         command = [sys.executable, "-m", "nas", "devices", "table", device, *where]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,
-                env=environment(NAS_STORE=self._store_url),
+                env=environment(NAS_STORE=self._store_url, OMP_NUM_THREADS="1"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=file,
             )
         return _Started(secrets.token_hex(8), options, process, log)
+
+
+def table_options(spec: JobSpec, n_candidates: int, n_files: int) -> list[str]:
+    """Options of `nas devices table` for the space of a job."""
+    limit = [] if spec.data_limit is None else [f"--data-limit={spec.data_limit}"]
+    narrowed = [f"--space-option={k}={json.dumps(v)}" for k, v in spec.space.options.items()]
+    counts = [f"--candidates={n_candidates}", f"--files={n_files}", f"--seed={spec.seed}"]
+    return [f"--data={spec.data}", *limit, f"--space={spec.space.name}", *narrowed, *counts]
+
+
+@contextmanager
+def tables_meanwhile(
+    problem: Problem, builder: TableBuilder, devices: DeviceStore, say: Report
+) -> Iterator[None]:
+    """While the block runs, build the tables that a job wants and its devices lack.
+
+    Whatever becomes of that, the job goes on; what was timed when the block ends is kept.
+
+    Args:
+        problem: of the job.
+        builder: of the workspace; closed in the end.
+        devices: of its store.
+        say: is told of tables that are built, or cannot be.
+    """
+    home = builder.home
+    try:
+        for name in problem.spec.remote_devices if problem.spec.tables else ():
+            try:
+                calibration = devices.device(name).facts.get("calibration") or {}
+                table = LayerTable.read(home, name, calibration.get("runtime"))
+                if table is None or family_digest(problem.family) not in table.families:
+                    builder.start(name, table_options(problem.spec, N_CANDIDATES, N_FILES))
+                    say(f"device {name}: its table is built meanwhile, see {log_path(home, name)}")
+            except NasError as error:
+                say(f"device {name}: its table is not built: {error}")
+        yield
+    finally:
+        builder.close()
+
+
+def log_path(home: Path, device: str) -> Path:
+    """What the last build of a device's table said."""
+    return table_path(home, device).with_name(f"{device}.log")
