@@ -30,6 +30,7 @@ def search(
     differentiable: Mapping[str, Any] | None = None,
     seed: int = 0,
     warm_start: bool = True,
+    tables: bool = False,
     name: str = "search",
     home: str | Path = jobs.DEFAULT_HOME,
     executor: jobs.ExecutorName = "local",
@@ -56,6 +57,7 @@ def search(
             default settings, see `workers.differentiable.settings.DifferentiableSettings`.
         seed: of everything random.
         warm_start: use what earlier jobs below `home` measured.
+        tables: build tables of layers for devices with agents that have none, beside the search.
         name: of the job, for people.
         home: folder for the database and the models.
         executor: `local` for this process or, with several workers, for processes of this
@@ -82,6 +84,7 @@ def search(
             "differentiable": differentiable,
             "seed": seed,
             "warm_start": warm_start,
+            "tables": tables,
         }
     )
     jobs.require_devices(spec, home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import time
@@ -35,9 +36,11 @@ from nas.problem import Problem
 from nas.reuse import Reuse, reuse
 from nas.spec import JobSpec
 from nas.stores import open_store
-from predictors.latency import estimate_latency
+from nas.table_builds import TableBuilder, tables_meanwhile
+from predictors.latency import estimate
 from workers.remote import RemoteDevices
 
+logger = logging.getLogger("nas.jobs")
 ExecutorName = Literal["local", "ray"]
 DEFAULT_HOME = Path("nas_runs")
 
@@ -94,18 +97,24 @@ class Workspace:
         in_process = self.store_url == "memory"
         opened = self.store.devices if in_process else partial(_devices_at, self.store_url)
         files = self.home / FILES
-        return RemoteDevices(names, opened, files, job.job_id, estimate_latency, home=self.home)
+        goals = problem.spec.goals.metrics
+        return RemoteDevices(
+            names, opened, files, job.job_id, estimate, home=self.home, goals=goals
+        )
 
     def require_devices(self, spec: JobSpec) -> None:
-        """Refuse devices that never registered.
+        """Refuse devices that never registered, and tables that no process could build.
 
         Raises:
             UnknownNameError: one of them.
+            InvalidInputError: tables, with a store that only this process has.
         """
         known = [device.name for device in self.store.devices().devices()]
         for name in spec.remote_devices:
             if name not in known:
                 raise UnknownNameError("devices", name, [LOCAL, *known])
+        if spec.tables and self.store_url == "memory":
+            raise InvalidInputError("tables", True, "false with a store in memory")
 
     def delete(self, job: Job) -> None:
         """Delete a job that nobody drives: trials, events and files.
@@ -204,7 +213,7 @@ def run(
         address: of a Ray cluster; None starts a small one here.
         listen: called with every event, stored ones first.
         known: what `reuse` found for the job; None looks now.
-        say: is told when the database is waited for.
+        say: is told when the database is waited for, and of tables that are built.
 
     Raises:
         ConflictError: completed or cancelled already, running in another process, or taken by one
@@ -220,8 +229,14 @@ def run(
     store = workspace.store
     folder = workspace.folder(job)
     folder.mkdir(parents=True, exist_ok=True)
+    builder = TableBuilder(workspace.home, workspace.store_url)
+    tell = logger.info if say is None else say
     heard = _Heard([] if listen is None else [listen])
-    with driving(store, job.job_id, say) as driver, terminable():
+    with (
+        driving(store, job.job_id, say) as driver,
+        terminable(),
+        tables_meanwhile(problem, builder, store.devices(), tell),
+    ):
         devices = workspace.devices_of(job, problem)
         evaluator = problem.evaluator(folder, workspace.home / "supernets", devices)
         trials = store.trial_store(job.job_id, driver.lease)

@@ -6,9 +6,10 @@ them had are interpolated. Some whole candidates are timed, too: they tell how f
 
 from __future__ import annotations
 
+import fcntl
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ from workers.deployment import export_onnx
 from workers.profiling.layers import Layer, layers_of, write_layers
 from workers.remote import timed_elsewhere
 from workers.runtimes import profiler
-from workers.tables import LayerTable, LayerTime
+from workers.tables import LayerTable, LayerTime, family_digest, table_path
 
 LAYERS_A_FILE = 40
 LAYER_RUNS = 60
 FEWEST_RUNS = 30
+LEAST_FILES = 3
 
 Timing = Callable[[Sequence[Path], Mapping[str, Any]], Generator[Profile, None, None]]
 """Times files in order with a profiler of these settings; closed early it leaves no work behind."""
@@ -65,11 +67,24 @@ def build_table(
 
     Raises:
         UnknownNameError: no such device.
+        ConflictError: it told no calibration, or somebody else builds its table.
         InvalidInputError: numbers that cannot be.
         EvaluationError: the device cannot time a file, or is gone.
     """
-    if not 3 <= n_files <= n_candidates:
-        raise InvalidInputError("files", n_files, f"3 to {n_candidates}, the candidates")
+    require_buildable(workspace, device, n_candidates, n_files)
+    with _alone(workspace.home, device):
+        return _built(workspace, device, family, n_candidates, n_files, seed, report)
+
+
+def _built(
+    workspace: Workspace,
+    device: str,
+    family: ModelFamily,
+    n_candidates: int,
+    n_files: int,
+    seed: int,
+    report: Report,
+) -> LayerTable:
     timing, runtime = _timing(workspace, device)
     table = LayerTable.read(workspace.home, device, runtime) or LayerTable(device, runtime, {})
     with tempfile.TemporaryDirectory() as folder:
@@ -88,8 +103,40 @@ def build_table(
         with closing(timing([files[i] for i in chosen], {})) as profiles:
             took = [profile.calm_ms for profile in profiles]
         table = table.fitted([layers[i] for i in chosen], took)
+    table = table.with_family(family_digest(family))
     table.save(workspace.home)
     return table
+
+
+@contextmanager
+def _alone(home: Path, device: str) -> Iterator[None]:
+    """Hold the right to build a table, which ends with this process at the latest.
+
+    Raises:
+        ConflictError: somebody else has it.
+    """
+    path = table_path(home, device).with_name(f"{device}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(f"a table of {device} is being built already") from None
+        yield
+
+
+def require_buildable(workspace: Workspace, device: str, n_candidates: int, n_files: int) -> None:
+    """Refuse what `build_table` would refuse, before any work.
+
+    Raises:
+        UnknownNameError: no such device.
+        ConflictError: it told no calibration.
+        InvalidInputError: numbers that cannot be.
+    """
+    if not LEAST_FILES <= n_files <= n_candidates:
+        expected = f"{LEAST_FILES} to {n_candidates}, the candidates"
+        raise InvalidInputError("files", n_files, expected)
+    _timing(workspace, device)
 
 
 def _timing(workspace: Workspace, device: str) -> tuple[Timing, str]:

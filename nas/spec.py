@@ -93,6 +93,8 @@ class JobSpec(_Part):
         seed: of everything random.
         warm_start: use what earlier jobs of the same store measured: equal scores as they are,
             others (same family; other data, fidelity or weights) to teach the predictor.
+        tables: devices with agents that have no table of this space's layers get one, built beside
+            the first trials: should they go away later, latency is predicted from it at once.
     """
 
     name: str = Field(default="search", min_length=1, max_length=200)
@@ -110,6 +112,7 @@ class JobSpec(_Part):
     differentiable: dict[str, Option] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     warm_start: bool = True
+    tables: bool = False
 
     @field_validator("space", "strategy", mode="before")
     @classmethod
@@ -133,6 +136,8 @@ class JobSpec(_Part):
         if not spec.devices or len(set(spec.devices)) < len(spec.devices):
             expected = f"{LOCAL}, or names of devices with agents, each once"
             raise InvalidInputError("devices", list(spec.devices), expected)
+        if spec.tables and not spec.remote_devices:
+            raise InvalidInputError("tables", True, "false, or devices with agents in devices")
         _ = spec.goals
         return spec
 

@@ -1,4 +1,4 @@
-"""Latency on a device from few measurements there, and from devices already known."""
+"""Latency and other figures of a device from few measurements there, and from known devices."""
 
 from __future__ import annotations
 
@@ -274,14 +274,15 @@ def held_out(lessons: Lessons) -> HeldOut | None:
     return None if taught is None else _held_out(*taught)
 
 
-def estimate_latency(lessons: Lessons, features: Features) -> Estimate | None:
-    """What a device would take for a candidate, from what it took for others.
+def estimate(lessons: Lessons, features: Features) -> Estimate | None:
+    """What a device would measure for a candidate, from what it measured for others.
 
-    Features with an `@` in their name are latencies on known devices; of the others the logarithm
-    counts. The newest 100 lessons are used; with fewer than 8 there is no estimate.
+    Features with an `@` in their name are what the figure is nearly linear in, as latencies on
+    known devices are; of the others the logarithm counts. The newest 100 lessons are used; with
+    fewer than 8 there is no estimate.
 
     Args:
-        lessons: features and milliseconds of what was measured, newest first.
+        lessons: features and figure of what was measured, newest first.
         features: of what is asked.
     """
     taught = _taught(lessons, features)

@@ -24,12 +24,14 @@ from nas.core import (
 )
 from searchspaces import ModelFamily
 from searchspaces.plain import plain_module_source
+from workers.absent import KNOWN
 from workers.comparison import compared, warnings
 from workers.datasets import Dataset
 from workers.deployment import export_onnx, needing_space, onnx_logits, written_whole
+from workers.files import file_features
 from workers.profiling import OnnxRuntimeProfiler
 from workers.quantizing import prune_and_finetune, quantize_and_finetune
-from workers.remote import KNOWN, Figures, RemoteDevices
+from workers.remote import Figures, RemoteDevices
 from workers.scoring import expected_calibration_error, scores
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
 
@@ -254,7 +256,11 @@ class CandidateEvaluator(Evaluator):
         """
         if self.devices is None:
             return Figures({}, {})
-        features = {**self.costs(candidate), KNOWN: profile.latency_ratio}
+        features = {
+            **self.costs(candidate),
+            **file_features(path),
+            KNOWN: profile.latency_ratio,
+        }
         return self.devices.measure(path, candidate.key, n_runs, features, report)
 
     def timing(self, candidate: Candidate, profile: Profile) -> dict[str, Any]:

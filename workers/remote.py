@@ -22,23 +22,16 @@ from nas.core import (
     WorkState,
 )
 from nas.core.device import Estimate, Estimator, Features
+from workers.absent import LATENCY, TABLE, by_table, estimates
 from workers.deployment import written_whole
-from workers.profiling.layers import layers_of
 from workers.tables import LayerTable
 
 DEVICE_METRICS = ("latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes", "energy_mj")
 """What a device tells; as a metric of a job each is followed by `@` and the device's name."""
 
-LATENCY = "latency_ms"
-KNOWN = "latency_ratio@cpu"
-"""Feature that is this machine's own latency, a device already known."""
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
 SAY_AGAIN_SECONDS = 60.0
 MOST_LESSONS = 500
-TABLE = "table_ms"
-"""Feature that is the sum over a file's layers on the device named after the `@`."""
-NORMAL_MEDIAN = 0.6745
-"""Median of a standard normal's absolute value."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +55,8 @@ class RemoteDevices:
         patience: seconds a device may be silent, after it counts as gone, before predictions
             take its place.
         home: of the workspace, where devices may have tables of layers; None for none.
+        goals: metrics, with their devices after the `@`, that no evaluation may lack: measured or,
+            where the device is gone, predicted.
     """
 
     names: tuple[str, ...]
@@ -71,6 +66,7 @@ class RemoteDevices:
     estimator: Estimator
     patience: float = 30.0
     home: Path | None = None
+    goals: tuple[str, ...] = ()
 
     def measure(
         self, path: Path, key: str, n_runs: int, features: Features, report: Report
@@ -87,7 +83,8 @@ class RemoteDevices:
             report: is told of devices that are gone.
 
         Raises:
-            EvaluationError: a device could not load or run the file, or its work was cancelled.
+            EvaluationError: a device could not load or run the file, does not tell a metric of
+                the goals, or its work was cancelled.
         """
         if not self.names:
             return Figures({}, {})
@@ -137,20 +134,25 @@ class RemoteDevices:
             calibration = store.device(name).facts.get("calibration") or {}
             table = LayerTable.read(self.home, name, calibration.get("runtime"))
             if table is not None and table.error is not None:
-                found[name] = _by_table(table, path)
+                found[name] = by_table(table, path)
         return found
+
+    def _needed(self, name: str) -> tuple[str, ...]:
+        """Metrics of a device that are predicted while it is gone."""
+        named = [metric.partition("@") for metric in self.goals]
+        return (LATENCY, *(m for m, _, of in named if of == name and m != LATENCY))
 
     def _looked_at(
         self,
         store: DeviceStore,
         work_id: str,
         features: Features,
-        by_table: Estimate | None,
+        table_sum: Estimate | None,
         patience: _Patience,
     ) -> Figures | None:
         """What is known of a device's work; None while it, or the database, is waited for."""
         try:
-            return self._settled(store, store.work(work_id), features, by_table, patience)
+            return self._settled(store, store.work(work_id), features, table_sum, patience)
         except StoreError as error:
             patience.say(f"not asked: {error}")
             return None
@@ -160,25 +162,26 @@ class RemoteDevices:
         store: DeviceStore,
         work: Work,
         features: Features,
-        by_table: Estimate | None,
+        table_sum: Estimate | None,
         patience: _Patience,
     ) -> Figures | None:
+        needed = self._needed(work.device)
         if work.state is WorkState.DONE and (profile := work.measured) is not None:
-            return _measured(work, profile)
+            return _measured(work, profile, needed)
         if not work.state.is_open:
             raise EvaluationError(f"on {work.device}: {work.error or work.state}")
         device = store.device(work.device)
         if not patience.is_over(device):
             return None
         done = store.works(work.device, self.job_id, (WorkState.DONE,), MOST_LESSONS)
-        lessons = lessons_of(done)
-        estimate = self.estimator(lessons, features) or by_table
-        if estimate is None:
-            few = f"its {len(lessons)} measurements are too few to predict from"
+        found = estimates(needed, self.estimator, done, features, table_sum)
+        lacking = [metric for metric in needed if metric not in found]
+        if lacking:
+            few = f"its measurements, {len(done)} in all, are too few to predict {lacking[0]} from"
             patience.say(f"offline, and {few}: waiting for it")
             return None
-        patience.say("offline: its latency is predicted")
-        return _predicted(device, estimate)
+        patience.say(f"offline, predicted: {', '.join(found)}")
+        return _predicted(device, found)
 
 
 def published(path: Path, files: Path) -> str:
@@ -262,8 +265,11 @@ class _Patience:
             self._report(f"device {self._name} is {line}")
 
 
-def _measured(work: Work, profile: Profile) -> Figures:
+def _measured(work: Work, profile: Profile, needed: Sequence[str]) -> Figures:
     found = {m: v for m, v in profile.metrics.items() if m in DEVICE_METRICS}
+    for metric in needed:
+        if metric not in found:
+            raise EvaluationError(f"on {work.device}: the device does not tell {metric}")
     where = {
         "kind": "measured",
         "on": f"exported ONNX file on {work.device}, batch 1",
@@ -280,29 +286,17 @@ def _measured(work: Work, profile: Profile) -> Figures:
     )
 
 
-def _predicted(device: Device, estimate: Estimate) -> Figures:
-    name = f"{LATENCY}@{device.name}"
-    where = {
-        "kind": "predicted",
-        "on": f"{device.name}, which is offline, from {estimate.source}",
-        "std": estimate.std,
-        "error": estimate.error,
-        "n_measured": estimate.n_measured,
-        "last_seen": device.last_seen,
+def _predicted(device: Device, found: Mapping[str, Estimate]) -> Figures:
+    names = {metric: f"{metric}@{device.name}" for metric in found}
+    provenance = {
+        names[metric]: {
+            "kind": "predicted",
+            "on": f"{device.name}, which is offline, from {estimate.source}",
+            "std": estimate.std,
+            "error": estimate.error,
+            "n_measured": estimate.n_measured,
+            "last_seen": device.last_seen,
+        }
+        for metric, estimate in found.items()
     }
-    return Figures({name: estimate.value}, {name: where})
-
-
-def _by_table(table: LayerTable, path: Path) -> Estimate:
-    found, error = table.sum_of(layers_of(path)), table.error or 0.0
-    source = f"its table of layers, {found.n_interpolated} of {found.n_layers} interpolated"
-    return Estimate(found.ms, found.ms * error / NORMAL_MEDIAN, error, table.n_files, source)
-
-
-def lessons_of(works: Sequence[Work]) -> list[tuple[Features, float]]:
-    """Features and milliseconds of work that was done and tells its features."""
-    return [
-        (work.about["features"], profile.calm_ms)
-        for work in works
-        if "features" in work.about and (profile := work.measured) is not None
-    ]
+    return Figures({names[metric]: e.value for metric, e in found.items()}, provenance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import InvalidInputError
+from searchspaces import ModelFamily
 from workers.deployment import written_whole
 from workers.profiling.layers import Layer
 
@@ -64,6 +66,7 @@ class LayerTable:
         per_layer_ms: see above; 0 before.
         error: median relative error for files left out of the fit; None before.
         n_files: timed for the fit.
+        families: digests of those of whose layers all that were looked for are here.
     """
 
     device: str
@@ -73,6 +76,7 @@ class LayerTable:
     per_layer_ms: float = 0.0
     error: float | None = None
     n_files: int = 0
+    families: tuple[str, ...] = ()
 
     def sum_of(self, layers: Sequence[Layer]) -> TableSum:
         """What a file of these layers should take.
@@ -102,6 +106,10 @@ class LayerTable:
         """The same with more entries."""
         return replace(self, layers={**self.layers, **times})
 
+    def with_family(self, digest: str) -> Self:
+        """The same, with a family whose layers were looked for."""
+        return replace(self, families=tuple(dict.fromkeys([*self.families, digest])))
+
     def _plain(self, layers: Sequence[Layer]) -> tuple[float, int]:
         unknown = [layer for layer in layers if layer.key not in self.layers]
         known = sum(self.layers[x.key].ms for x in layers if x.key in self.layers)
@@ -122,6 +130,19 @@ class LayerTable:
         took = np.array([entry.ms for entry in alike])
         return _power_law(work, np.maximum(took, LEAST_MS), np.log1p(layer.work))
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What people want to know of it, as plain JSON; `error` is None before any fit."""
+        return {
+            "device": self.device,
+            "runtime": self.runtime,
+            "layers": len(self.layers),
+            "scale": self.scale,
+            "per_layer_ms": self.per_layer_ms,
+            "files": self.n_files,
+            "error": self.error,
+        }
+
     # ---------------------------------------------------------------- files
 
     def save(self, home: Path) -> None:
@@ -136,10 +157,17 @@ class LayerTable:
             body: dict[str, Any] = json.loads(table_path(home, device).read_text())
             entries = body.pop("layers").items()
             layers = {k: LayerTime(e["kind"], tuple(e["work"]), e["ms"]) for k, e in entries}
-            table = cls(layers=layers, **body)
+            families = tuple(body.pop("families", ()))
+            table = cls(layers=layers, families=families, **body)
         except (OSError, ValueError, TypeError, KeyError):
             return None
         return table if runtime in (None, table.runtime) else None
+
+
+def family_digest(family: ModelFamily) -> str:
+    """Equal for families whose networks have equal layers."""
+    about = (family.space.digest, family.input_shape, family.n_classes)
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
 def table_path(home: Path, device: str) -> Path:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-import searchspaces
 from nas import jobs
 from nas.cli.options import (
     DEFAULT_HOME,
@@ -27,7 +27,8 @@ from nas.cli.options import (
 )
 from nas.client import Client
 from nas.options import parsed
-from workers.datasets import load_dataset
+from nas.spec import JobSpec
+from nas.table_builds import N_CANDIDATES, N_FILES
 
 devices = typer.Typer(help="Devices that time files.", invoke_without_command=True)
 
@@ -71,32 +72,42 @@ def table(
     data_limit: DataLimit = None,
     space: Space = "mobilenet",
     space_option: SpaceOption = None,
-    candidates: Annotated[int, typer.Option(help="Looked at for layers.")] = 80,
-    files: Annotated[int, typer.Option(help="Of them, timed as a whole, for the error.")] = 12,
+    candidates: Annotated[int, typer.Option(help="Looked at for layers.")] = N_CANDIDATES,
+    files: Annotated[int, typer.Option(help="Of them, timed as a whole, for the error.")] = N_FILES,
     seed: Seed = 0,
+    server: Server = None,
     home: Home = DEFAULT_HOME,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Time a space's layers on a device, those it lacks; later jobs predict from the table.
-
-    Run it where the server's folder and database are.
-    """
-    from nas.latency_tables import build_table
-
-    dataset = load_dataset(data, limit=data_limit)
-    options = parsed("space-option", space_option)
-    family = searchspaces.family(space, dataset.input_shape, dataset.n_classes, options)
-    workspace = jobs.Workspace.open(home, store)
-    found = build_table(workspace, name, family, candidates, files, seed, err.print)
-    summary = {
-        "device": found.device,
-        "runtime": found.runtime,
-        "layers": len(found.layers),
-        "scale": found.scale,
-        "per_layer_ms": found.per_layer_ms,
-        "files": found.n_files,
-        "error": found.error,
+    """Time a space's layers on a device, those it lacks; later jobs predict from the table."""
+    about: dict[str, Any] = {
+        "data": data,
+        "data_limit": data_limit,
+        "space": {"name": space, "options": parsed("space-option", space_option)},
+        "seed": seed,
     }
+    if server is not None:
+        with Client(server) as client:
+            summary = client.build_table(name, _say, candidates=candidates, files=files, **about)
+    else:
+        summary = _built_here(name, about, candidates, files, jobs.Workspace.open(home, store))
     lines = "\n".join(f"{key:<13}{value}" for key, value in summary.items())
     show(summary if as_json else lines, as_json)
+
+
+def _built_here(
+    name: str, about: dict[str, Any], candidates: int, files: int, workspace: jobs.Workspace
+) -> Mapping[str, Any]:
+    from nas.latency_tables import build_table
+
+    problem = workspace.problem(JobSpec.parse(about))
+    with jobs.terminable():
+        found = build_table(
+            workspace, name, problem.family, candidates, files, problem.spec.seed, _say
+        )
+    return found.summary
+
+
+def _say(line: str) -> None:
+    err.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -74,6 +74,9 @@ def search(
     warm_start: Annotated[
         bool, typer.Option(help="Use what earlier jobs of this store measured.")
     ] = True,
+    tables: Annotated[
+        bool, typer.Option(help="Build tables of layers for devices that have none, meanwhile.")
+    ] = False,
     name: Annotated[str, typer.Option(help="Of the job, for people.")] = "search",
     executor: Executor = "ray",
     workers: Workers = None,
@@ -106,6 +109,7 @@ def search(
         "differentiable": parsed_if_given("differentiable", differentiable),
         "seed": seed,
         "warm_start": warm_start,
+        "tables": tables,
     }
     if server is not None:
         _submit(server, body, detach, as_json)

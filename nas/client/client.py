@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,11 +15,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nas.client.job import ClientJob
 from nas.client.transport import Transport
-from nas.core import InvalidInputError
+from nas.core import EvaluationError, InvalidInputError, Report
 from nas.core.wire import job_from_json
 
 if TYPE_CHECKING:
     from nas.service import Server
+
+LOOK_SECONDS = 0.5
+"""Between two looks at a table that is being built."""
+
+
+def _unheard(line: str) -> None:
+    """Tell nobody."""
 
 
 class Client:
@@ -86,10 +94,7 @@ class Client:
         Raises:
             InvalidInputError: the server found something that cannot work; nothing was started.
         """
-        body = {**spec, **_budget(spec.get("budget"), trials, finalists)}
-        source = body.get("data")
-        if source is not None and Path(source).exists() and not self._is_known(str(source)):
-            body["data"] = self.upload(source)
+        body = self._with_data({**spec, **_budget(spec.get("budget"), trials, finalists)})
         headers = {"Idempotency-Key": key or os.urandom(16).hex()}
         answer = self._transport.request("POST", "/jobs", json=body, headers=headers, retry=True)
         return ClientJob(self._transport, job_from_json(answer.json()))
@@ -132,6 +137,37 @@ class Client:
         """Where latency can be measured: health, last seen, work that waits."""
         return list(self._transport.get("/devices"))
 
+    def build_table(
+        self, device: str, listen: Report = _unheard, **request: Any
+    ) -> Mapping[str, Any]:
+        """Let a device time a space's layers, those it lacks; returns a summary of its table.
+
+            client.build_table("rpi4", data="digits", space="mobilenet", candidates=80, files=12)
+
+        What was timed is kept when this call, the server or the device ends before it is done.
+
+        Args:
+            device: one with an agent.
+            listen: told how it goes, line by line.
+            request: `data`, `data_limit`, `space` and `seed` as of a job; how many `candidates`
+                are looked at for layers, and how many of them are timed as whole `files`.
+
+        Raises:
+            InvalidInputError: something that cannot work; nothing was started.
+            NotFoundError: no such device.
+            ConflictError: another table of the device is being built.
+            EvaluationError: the device cannot time a file, or is gone.
+        """
+        body = self._with_data(request)
+        while True:  # anew where the server was started anew, and no longer knows of it
+            build = self._followed_build(f"/devices/{device}/table", body, listen)
+            match build["state"]:
+                case "done":
+                    found: Mapping[str, Any] = build["table"]
+                    return found
+                case "failed":
+                    raise EvaluationError(build["message"])
+
     def cluster(self) -> Mapping[str, Any]:
         """Where trials run: nodes, their CPUs and GPUs, trials at once."""
         found: Mapping[str, Any] = self._transport.get("/cluster")
@@ -170,6 +206,30 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _with_data(self, body: dict[str, Any]) -> dict[str, Any]:
+        """`body`, with data that is a path here sent to the server."""
+        source = body.get("data")
+        if source is None or not Path(source).exists() or self._is_known(str(source)):
+            return body
+        return {**body, "data": self.upload(source)}
+
+    def _followed_build(
+        self, path: str, body: Mapping[str, Any], listen: Report
+    ) -> Mapping[str, Any]:
+        """How building a table ended, or another build if the server lost sight of this one."""
+        build = started = self._transport.request("POST", path, json=body, retry=True).json()
+        n_told = 0
+        while build["build_id"] == started["build_id"]:
+            for line in build["lines"][n_told:]:
+                listen(line)
+            n_told = len(build["lines"])
+            if build["state"] != "running":
+                break
+            time.sleep(LOOK_SECONDS)
+            build = self._transport.get(path)
+        found: Mapping[str, Any] = build
+        return found
 
     def _is_known(self, source: str) -> bool:
         """Whether the server has data of that name."""

@@ -106,7 +106,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A latency nobody measured, in milliseconds.
+    """A figure nobody measured, in the unit of its metric.
 
     Attributes:
         value: expected.
@@ -124,7 +124,8 @@ class Estimate:
 
 
 Features = Mapping[str, float]
-"""What predictions go by: closed-form costs of a candidate, and what it took on known devices."""
+"""What predictions go by: closed-form costs of a candidate, what it took on known devices, and what
+its file is like. Those with an `@` in their name count as they are, of the others the logarithm."""
 
 Estimator = Callable[[Sequence[tuple[Features, float]], Features], Estimate | None]
 """What a device would measure, from what it measured so far; None where that is too little."""

@@ -15,6 +15,7 @@ from nas.service import (
     routes_files,
     routes_jobs,
     routes_results,
+    routes_tables,
     routes_views,
 )
 from nas.service.context import LOOPBACK, Service
@@ -43,7 +44,7 @@ def create_app(settings: ServiceSettings, workspace: Workspace) -> FastAPI:
     said = {status: {"model": ErrorBody} for status in FAILURES}
     for module in (
         *(routes_jobs, routes_results, routes_views, routes_files, routes_devices),
-        *(routes_about, pages),
+        *(routes_tables, routes_about, pages),
     ):
         app.include_router(module.router, responses=dict(said))  # type: ignore[arg-type]
     app.include_router(pages.files_router)

@@ -31,6 +31,7 @@ from nas.service.launchers import Launcher
 from nas.service.settings import ServiceSettings
 from nas.service.sharing import Answer, Shared
 from nas.spec import JobSpec
+from nas.table_builds import TableBuilder
 from workers.datasets import NAMED, UPLOAD
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Service:
         closing: set when answers should come to their end.
         columns: of the jobs looked at last.
         shared: what was worked out of other things than jobs.
+        tables: builds devices' tables of layers.
         launcher: starts drivers; None where another server does.
         dashboard: URL of Ray's, where it drives jobs on Ray.
     """
@@ -69,6 +71,7 @@ class Service:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     columns: ColumnCache = field(init=False)
     shared: Shared = field(default_factory=Shared)
+    tables: TableBuilder = field(init=False)
     launcher: Launcher | None = None
     dashboard: str | None = None
     _watched: dict[str, Watched] = field(default_factory=dict)
@@ -76,6 +79,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.columns = ColumnCache(self.workspace.home)
+        self.tables = TableBuilder(self.workspace.home, self.workspace.store_url)
 
     @property
     def store(self) -> JobStore:

@@ -30,7 +30,8 @@ from nas.service.schemas import (
 from nas.service.security import Admin, AnAgent, AnyUser, TheService, User
 from nas.service.sharing import Answer
 from predictors.latency import MIN_LESSONS, HeldOut, held_out
-from workers.remote import MOST_LESSONS, lessons_of
+from workers.absent import lessons_of
+from workers.remote import MOST_LESSONS
 
 router = APIRouter(prefix="/v1", tags=["devices"])
 LOOK_SECONDS = 0.25

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nas.core import Token
-from nas.spec import JobSpec
+from nas.spec import JobSpec, SpaceSpec
+from nas.table_builds import N_CANDIDATES, N_FILES
 
 Item = TypeVar("Item")
 OCTETS = "application/octet-stream"
@@ -213,6 +214,46 @@ class WorkBody(BaseModel):
     attempts: int
     profile: dict[str, Any] | None
     error: str | None
+
+
+class TableRequest(BaseModel):
+    """Whose layers a device is to time."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    data: str = "digits"
+    data_limit: int | None = Field(default=None, ge=50)
+    space: SpaceSpec = SpaceSpec()
+    candidates: int = Field(default=N_CANDIDATES, ge=3, le=1000, description="looked at for layers")
+    files: int = Field(default=N_FILES, ge=3, le=1000, description="of them, timed as a whole")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _by_name(cls, space: object) -> object:
+        return {"name": space} if isinstance(space, str) else space
+
+
+class LayerTableBody(BaseModel):
+    """What layers take on a device, in short."""
+
+    device: str
+    runtime: str
+    layers: int
+    scale: float
+    per_layer_ms: float
+    files: int = Field(description="whole networks that were timed")
+    error: float | None = Field(description="median relative error of sums for left-out files")
+
+
+class TableBuildBody(BaseModel):
+    """The table of a device, and how building it stands; `none` where nobody asked this server."""
+
+    build_id: str
+    state: Literal["none", "running", "done", "failed"]
+    lines: list[str] = Field(description="what it said so far")
+    message: str = Field(description="why it failed")
+    table: LayerTableBody | None
 
 
 class AgentBody(BaseModel):

@@ -45,6 +45,7 @@ class Server:
             raise InvalidInputError("host", settings.host, expected)
         self.app = create_app(settings, self.workspace)
         self._resources = contextlib.ExitStack()
+        self._resources.callback(self.app.state.service.tables.close)
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 self.app,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,9 @@ from nas.cli.commands import app
 from nas.core import (
     ConflictError,
     EvaluationError,
+    Event,
     InvalidInputError,
+    JobState,
     TrialState,
     UnknownNameError,
     WorkState,
@@ -25,11 +29,14 @@ from nas.core import (
 from nas.core.device import FILES
 from nas.latency_tables import build_table
 from nas.spec import JobSpec
+from nas.table_builds import log_path
 from tests.nas.test_devices import SPEC
+from tests.service.agents import until
 from tests.workers.test_remote import profile as quick_profile
+from workers.machine import environment
 from workers.profiling import OnnxRuntimeProfiler
 from workers.remote import RemoteDevices
-from workers.tables import LayerTable
+from workers.tables import LayerTable, family_digest
 
 FAMILY = searchspaces.family("mobilenet", (1, 8, 8), 10, {"n_stages": 1, "depths": [1]})
 
@@ -100,6 +107,111 @@ def test_sums_are_features_of_what_is_measured(tmp_path: Path) -> None:
         told = work.about["features"]["table_ms@pi"]
         assert told == pytest.approx(work.measured.calm_ms, rel=1.0)
     assert len(works) in (2, 3)  # a finalist may be the same file as its trial
+
+
+def test_a_job_has_the_table_built_meanwhile_and_only_once(tmp_path: Path) -> None:
+    """Between its two trials the first job waits for the table: the second goes by its sums."""
+    workspace = jobs.Workspace.open(tmp_path)
+    spec = {**SPEC, "tables": True, "warm_start": False}
+
+    def is_built() -> bool:
+        table = LayerTable.read(tmp_path, "pi")
+        return table is not None and family_digest(problem.family) in table.families
+
+    def wait(event: Event) -> None:
+        if event.trial.state is TrialState.COMPLETED:
+            until(is_built, 300)
+
+    with serving(workspace) as asked:
+        problem = jobs.checked(JobSpec.parse(spec), "local", workspace)
+        job, said = jobs.submit(workspace, problem), list[str]()
+        jobs.run(workspace, job, problem, "local", listen=wait, say=said.append)
+        assert said == [f"device pi: its table is built meanwhile, see {log_path(tmp_path, 'pi')}"]
+        assert "layers" in asked and asked.count("file") >= 12
+        second, *_ = workspace.store.devices().works(job_id=job.job_id)
+        assert second.about["features"]["table_ms@pi"] > 0
+        again = jobs.submit(workspace, jobs.checked(JobSpec.parse(spec), "local", workspace))
+        jobs.run(workspace, again, problem, "local", say=said.append)
+        assert len(said) == 1
+
+
+def test_a_table_that_cannot_be_built_does_not_hold_a_job_up(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    with serving(workspace):
+        workspace.store.devices().register("pi", "one", "lab", {}, 600)  # not calibrated
+        problem = jobs.checked(JobSpec.parse({**SPEC, "tables": True}), "local", workspace)
+        job = jobs.submit(workspace, problem)
+        log = log_path(tmp_path, "pi")
+
+        def wait(event: Event) -> None:
+            until(lambda: "restart its agent" in log.read_text(), 300)
+
+        jobs.run(workspace, job, problem, "local", listen=wait)
+    assert workspace.store.job(job.job_id).state is JobState.COMPLETED
+    assert LayerTable.read(tmp_path, "pi") is None
+
+
+def test_a_job_that_ends_takes_its_build_along(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    devices = workspace.store.devices()
+    facts = {"calibration": {"runtime": "onnxruntime 1", "reference_ms": 0.1}}
+    devices.register("pi", "one", "lab", facts, 600)
+    problem = jobs.checked(JobSpec.parse({**SPEC, "tables": True}), "local", workspace)
+    job = jobs.submit(workspace, problem)
+
+    def stop(event: Event) -> None:
+        until(lambda: devices.works(job_id=""), 300)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run(workspace, job, problem, "local", listen=stop)
+    assert {work.state for work in devices.works(job_id="")} == {WorkState.CANCELLED}
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_leaves_its_build_to_finish(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    devices = workspace.store.devices()
+    facts = {"calibration": {"runtime": OnnxRuntimeProfiler().label, "reference_ms": 0.1}}
+    devices.register("pi", "one", "lab", facts, 600)
+    problem = jobs.checked(JobSpec.parse({**SPEC, "tables": True}), "local", workspace)
+    job = jobs.submit(workspace, problem)
+    command = [sys.executable, "-m", "nas", "drive", job.job_id, "--home", str(tmp_path)]
+    with subprocess.Popen(command, env=environment()) as driver:
+        until(lambda: devices.works(job_id=""), 300)
+        driver.kill()
+    with serving(workspace) as asked:
+        digest = family_digest(problem.family)
+        until(lambda: (t := LayerTable.read(tmp_path, "pi")) and digest in t.families, 300)
+        n_asked = len([kind for kind in asked if kind == "layers"])
+        jobs.run(workspace, workspace.store.job(job.job_id), problem, "local")
+    assert workspace.store.job(job.job_id).state is JobState.COMPLETED
+    assert asked.count("layers") == n_asked
+
+
+def test_tables_that_no_job_could_use_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="tables"):
+        JobSpec.parse({**SPEC, "devices": ["cpu"], "tables": True})
+    workspace = jobs.Workspace.open(tmp_path, "memory")
+    workspace.store.devices().register("pi", "one", "lab", {}, 60)
+    with pytest.raises(InvalidInputError, match="store in memory"):
+        jobs.checked(JobSpec.parse({**SPEC, "tables": True}), "local", workspace)
+
+
+def test_two_do_not_build_one_table(tmp_path: Path) -> None:
+    workspace = jobs.Workspace.open(tmp_path)
+    arguments = (workspace, "pi", FAMILY, 3, 3, 0)
+    refused = []
+
+    def meanwhile(line: str) -> None:
+        if not refused:
+            with pytest.raises(ConflictError, match="built already") as found:
+                build_table(*arguments, lambda line: None)
+            refused.append(found.value)
+
+    with serving(workspace):
+        build_table(*arguments, meanwhile)
+    assert len(refused) == 1
 
 
 def test_the_command_builds_one_for_this_machine(tmp_path: Path) -> None:

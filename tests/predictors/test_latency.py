@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from nas.core import ConflictError
-from predictors.latency import FewShotLatency, estimate_latency, most_informative
+from predictors.latency import FewShotLatency, estimate, most_informative
 
 
 def devices(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,11 +83,11 @@ def test_estimates_come_with_their_error_and_only_from_enough() -> None:
         for row, ms in zip(x, y, strict=True)
     ]
     asked, truth = lessons.pop()
-    assert estimate_latency(lessons[:7], asked) is None
-    assert estimate_latency([({"macs": 1.0}, 2.0)] * 20, asked) is None
-    found = estimate_latency(lessons, asked)
+    assert estimate(lessons[:7], asked) is None
+    assert estimate([({"macs": 1.0}, 2.0)] * 20, asked) is None
+    found = estimate(lessons, asked)
     assert found is not None and found.n_measured == 39
     assert found.value == pytest.approx(truth, rel=0.15)
     assert 0.0 < found.error < 0.2 and found.std > 0
-    constant = estimate_latency([(asked, 3.0)] * 10, asked)
+    constant = estimate([(asked, 3.0)] * 10, asked)
     assert constant is not None and constant.value == pytest.approx(3.0)

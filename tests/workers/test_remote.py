@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.core import (
@@ -20,6 +22,9 @@ from nas.core import (
 )
 from nas.core.device import Estimate
 from nas.stores import open_store
+from predictors.latency import MIN_LESSONS, estimate
+from workers.absent import KNOWN
+from workers.files import FILE_BYTES, NODES
 from workers.remote import RemoteDevices
 
 FEATURES = {"macs": 1e6, "latency_ratio@cpu": 2.0}
@@ -98,7 +103,71 @@ def test_a_device_that_is_gone_is_predicted_from_what_it_measured(tmp_path: Path
     assert found["metrics"] == {"latency_ms@pi": 7.0}
     about = found["provenance"]["latency_ms@pi"]  # type: ignore[index]
     assert (about["kind"], about["n_measured"], about["error"]) == ("predicted", 1, 0.04)
-    assert any("offline: its latency is predicted" in line for line in bench.said)
+    assert any("offline, predicted: latency_ms" in line for line in bench.said)
+
+
+def test_every_metric_of_the_goals_is_predicted_memory_by_the_file(tmp_path: Path) -> None:
+    """Latency goes by what is computed, memory by the file, and each is exactly linear here."""
+    bench = Bench(tmp_path, "pi")
+    goals = ("accuracy", "peak_memory_bytes@pi", "energy_mj@other")
+    devices = replace(bench.devices, goals=goals, estimator=estimate)
+    rng = np.random.default_rng(0)
+
+    def of(i: int) -> tuple[dict[str, float], float, int]:
+        ratio, n_bytes, n_nodes = (
+            rng.uniform(1, 9),
+            rng.integers(10**5, 10**6),
+            rng.integers(20, 90),
+        )
+        bench.file.write_bytes(b"model %d" % i)
+        features = {"macs": rng.uniform(1e5, 1e7), KNOWN: ratio}
+        features |= {FILE_BYTES: float(n_bytes), NODES: float(n_nodes)}
+        return features, 3.0 * ratio, int(10**7 + 2 * n_bytes + 10**4 * n_nodes)
+
+    for i in range(MIN_LESSONS):
+        features, ms, memory = of(i)
+        told = replace(profile(ms), peak_memory_bytes=memory).to_json()
+        thread = bench.answer(
+            "pi", lambda store, work, told=told: store.report(work.work_id, work.claim or "", told)
+        )
+        devices.measure(bench.file, f"key {i}", 50, features, bench.said.append)
+        thread.join()
+    bench.store.beat("pi", "one", -60.0)
+    features, ms, memory = of(99)
+    found = devices.measure(bench.file, "key", 50, features, bench.said.append)
+    assert set(found.metrics) == {"latency_ms@pi", "peak_memory_bytes@pi"}
+    assert found.metrics["peak_memory_bytes@pi"] == pytest.approx(memory, rel=1e-3)
+    assert found.metrics["latency_ms@pi"] == pytest.approx(ms, rel=0.2)
+    about = found.provenance["peak_memory_bytes@pi"]
+    assert (about["kind"], about["n_measured"]) == ("predicted", MIN_LESSONS)
+    assert about["error"] < 0.01 and about != found.provenance["latency_ms@pi"]
+    assert "device pi is offline, predicted: latency_ms, peak_memory_bytes" in bench.said
+
+
+def test_a_metric_that_cannot_be_predicted_is_waited_for_or_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "pi")
+    devices = replace(bench.devices, goals=("energy_mj@pi",))
+    thread = bench.answer("pi", done(12.0))
+    with pytest.raises(EvaluationError, match="on pi: the device does not tell energy_mj"):
+        devices.measure(bench.file, "key", 50, FEATURES, bench.said.append)
+    thread.join()
+    bench.store.beat("pi", "one", -60.0)
+    bench.file.write_bytes(b"another")
+
+    def come_back() -> None:
+        while not any("too few to predict energy_mj" in line for line in bench.said):
+            time.sleep(0.01)
+        bench.store.beat("pi", "one", 60.0)
+        told = replace(profile(12.0), energy_mj=0.5).to_json()
+        bench.answer(
+            "pi", lambda store, work: store.report(work.work_id, work.claim or "", told)
+        ).join()
+
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    found = devices.measure(bench.file, "key", 50, FEATURES, bench.said.append)
+    thread.join()
+    assert found.metrics["energy_mj@pi"] == 0.5
 
 
 def test_without_measurements_a_device_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
