@@ -64,7 +64,7 @@ export function metricColumns(metrics, rows, of = (row) => row.metrics) {
 /** A value with the mark of its kind. */
 export function marked(text, kind) {
   const sign = MARKS[kind];
-  return sign ? h("span", { class: "marked", title: kind }, h("span", { class: "mark", "aria-hidden": "true" }, sign), h("span", { class: "hidden" }, kind), text) : text;
+  return sign ? h("span", { class: "marked", title: MEANINGS[kind] }, h("span", { class: "mark", "aria-hidden": "true" }, sign), h("span", { class: "hidden" }, kind), text) : text;
 }
 
 const MEANINGS = {

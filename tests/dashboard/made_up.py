@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas.client import Client
-from nas.core import Candidate, Evaluate, Fidelity, JobState, TrainShared
+from nas.core import Candidate, Evaluate, Fidelity, JobState, TrainShared, TrialQuery
 from nas.service import Server
 from tests.service.conftest import SPEC
 from tests.service.test_devices import PROFILE
@@ -15,6 +15,7 @@ PREDICTED = {"kind": "predicted", "on": "pi, which is offline, from files it mea
 SIMULATED = {"kind": "simulated", "on": "fake-quantized network, validation"}
 COMPUTED = {"kind": "computed", "on": "closed form"}
 N_TRAINED, N_PREDICTED, N_DEPLOYED = 24, 8, 2
+RICH = {**SPEC, "objectives": GOALS, "devices": ["cpu", "pi"], "supernet": {"epochs": 30}}
 
 
 def rich_job(server: Server) -> str:
@@ -23,8 +24,7 @@ def rich_job(server: Server) -> str:
     devices = store.devices()
     devices.register("pi", "one", "lab", {"processor": "Cortex-A72"}, 1e6)
     with Client(server.url) as client:
-        spec = {**SPEC, "objectives": GOALS, "devices": ["cpu", "pi"], "supernet": {"epochs": 30}}
-        job_id = client.submit(**spec, name="everything").job_id  # type: ignore[arg-type]
+        job_id = client.submit(**RICH, name="everything").job_id  # type: ignore[arg-type]
     trials = store.trial_store(job_id)
     history = [
         {"epoch": i, "largest_loss": 2.3 / i**0.5, "student_loss": 2.3 / i**0.3}
@@ -64,4 +64,17 @@ def rich_job(server: Server) -> str:
             latency = {**PROFILE["latency_ms"], "p50": milliseconds}  # type: ignore[dict-item]
             devices.report(work.work_id, claimed.claim, {**PROFILE, "latency_ms": latency}, None)
     store.set_state(job_id, JobState.COMPLETED)
+    return job_id
+
+
+def away_job(server: Server, rich: str) -> str:
+    """Id of a job that has of a rich one the trials whose latency was predicted, and no other."""
+    store = server.workspace.store
+    with Client(server.url) as client:
+        job_id = client.submit(**RICH, name="pi away", seed=1).job_id  # type: ignore[arg-type]
+    trials = store.trial_store(job_id)
+    for trial in store.trial_store(rich).page(TrialQuery()):
+        if trial.kind(LATENCY) == "predicted":
+            trials.finish(trials.create(trial.task).completed(trial.metrics, trial.provenance))
+    store.set_state(job_id, JobState.CANCELLED)
     return job_id

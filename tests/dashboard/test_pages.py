@@ -18,7 +18,7 @@ from nas.client import Client
 from nas.core import JobState, Role
 from nas.service import Server, ServiceSettings
 from tests.dashboard.conftest import AXE
-from tests.dashboard.made_up import LATENCY, N_PREDICTED, N_TRAINED, rich_job
+from tests.dashboard.made_up import LATENCY, N_PREDICTED, N_TRAINED, away_job, rich_job
 from tests.service.conftest import SPEC, add_trials
 
 SHOTS = os.environ.get("NAS_SCREENSHOTS")
@@ -51,11 +51,23 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def rich(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """URL of a server that drives no job, and id of a job with everything that pages show."""
-    settings = ServiceSettings(tmp_path_factory.mktemp("rich"), port=0, supervise=False)
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Leaves jobs alone, too."""
+    settings = ServiceSettings(tmp_path_factory.mktemp("quiet"), port=0, supervise=False)
     with Server(settings) as server:
-        yield server.url, rich_job(server)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rich(quiet: Server) -> tuple[str, str]:
+    """URL of a server, and id of a job with everything that pages show."""
+    return quiet.url, rich_job(quiet)
+
+
+@pytest.fixture(scope="module")
+def away(quiet: Server, rich: tuple[str, str]) -> str:
+    """Id of a job of that server that has nothing measured."""
+    return away_job(quiet, rich[1])
 
 
 @pytest.fixture
@@ -303,6 +315,33 @@ def test_values_that_nobody_measured_look_different_everywhere(
     expect(page.locator(".legend")).to_have_count(0)
 
 
+def test_best_values_and_compared_fronts_are_marked(
+    rich: tuple[str, str], away: str, page: Page
+) -> None:
+    url, job_id = rich
+    page.goto(f"{url}/#/jobs/{away}/specification")
+    best = page.locator(".told .facts .marked")
+    expect(best).to_have_text([re.compile("^~simulated"), re.compile("^≈predicted")])
+    page.get_by_role("link", name="Compare", exact=True).last.click()
+    page.get_by_label("Jobs", exact=True).select_option(job_id)
+    card = page.locator("section.figure", has=page.get_by_role("heading", name="Fronts"))
+    expect(card.locator(".point").first).to_be_attached(timeout=20_000)
+    expect(card.locator(".note")).to_contain_text("Open symbols")
+    fronts = page.evaluate(
+        "[...document.querySelectorAll('.plot')].at(-1).data.map(t => [t.marker.symbol, t.text])"
+    )
+    (symbols, texts), (plain, measured) = fronts
+    assert min(symbols) >= 100 > max(plain)
+    assert "accuracy ~" in texts[0] and "latency (ms) on pi ≈" in texts[0]
+    assert not any("~" in text or "≈" in text for text in measured)
+    rows = page.get_by_role("region", name="What differs").locator("tbody tr")
+    expect(rows.filter(has_text="best accuracy").locator(".marked")).to_have_count(1)
+    expect(page.locator("p.legend")).to_contain_text("≈ predicted")
+    page.goto(f"{url}/#/jobs")
+    row = page.locator(".jobs tbody tr", has_text="pi away")
+    expect(row.locator(".marked")).to_have_count(2)
+
+
 def test_a_third_objective_colours_the_front(rich: tuple[str, str], page: Page) -> None:
     url, job_id = rich
     page.goto(f"{url}/#/jobs/{job_id}")
@@ -347,7 +386,7 @@ def test_devices_show_their_queue_and_how_well_they_are_predicted(
 
 
 def test_every_page_is_accessible_in_light_and_dark_and_fits_a_phone(
-    still: Server, rich: tuple[str, str], browser: Browser, nasty: str
+    still: Server, rich: tuple[str, str], away: str, browser: Browser, nasty: str
 ) -> None:
     if not AXE.is_file():
         pytest.skip("no axe-core: npm pack axe-core")
@@ -358,7 +397,7 @@ def test_every_page_is_accessible_in_light_and_dark_and_fits_a_phone(
     places += [
         f"{url}/#/jobs/{job_id}{part}" for part in ("", "/supernet", *(f"/{n}" for n in names))
     ]
-    places += [f"{url}/#/devices", f"{url}/#/system"]
+    places += [f"{url}/#/devices", f"{url}/#/system", f"{url}/#/compare?job={job_id}&job={away}"]
     found = {}
     for scheme, (window, width) in EVERY if SHOTS else (EVERY[0], EVERY[-1]):
         context = browser.new_context(
@@ -371,7 +410,7 @@ def test_every_page_is_accessible_in_light_and_dark_and_fits_a_phone(
             page.goto(place)
             settled(page)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
-            shoot(page, place.replace(job_id, "job").replace(nasty, "nasty"), scheme, window)
+            shoot(page, named(place, {job_id: "job", away: "away", nasty: "nasty"}), scheme, window)
             page.evaluate(AXE.read_text())
             told = page.evaluate(
                 "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
@@ -381,6 +420,11 @@ def test_every_page_is_accessible_in_light_and_dark_and_fits_a_phone(
                 found[f"{scheme} {window} {place} {v['id']}"] = where
         context.close()
     assert found == {}
+
+
+def named(place: str, names: dict[str, str]) -> str:
+    """`place` with ids replaced."""
+    return re.sub("|".join(names), lambda found: names[found[0]], place)
 
 
 def shoot(page: Page, place: str, scheme: str, window: str) -> None:

@@ -10,7 +10,7 @@ from nas.core import Role
 from nas.service import Server
 from nas.service.launchers import Processes
 from predictors.latency import MIN_LESSONS, held_out
-from tests.dashboard.made_up import LATENCY, N_DEPLOYED, N_PREDICTED, N_TRAINED, rich_job
+from tests.dashboard.made_up import LATENCY, N_DEPLOYED, N_PREDICTED, N_TRAINED, away_job, rich_job
 from tests.service.conftest import SPEC, add_trials
 
 
@@ -41,6 +41,29 @@ def test_points_tell_how_each_value_came_about_and_a_third_metric(rich: httpx.Cl
     assert len(told["color"]) == len(told["x"]) and min(told["color"]) > 1000
     costs = rich.get("/points", params={"x": "weight_bytes", "y": "accuracy"}).json()
     assert set(costs["kinds"]["weight_bytes"]) == {"computed"} and costs["color"] is None
+
+
+def test_best_values_tell_how_they_came_about(rich: httpx.Client, server: Server) -> None:
+    finalists = rich.get("/summary").json()
+    assert finalists["fidelity"] == "deployed" and finalists["kinds"] == {}
+    job_id = rich.base_url.path.strip("/").rpartition("/")[2]
+    away = away_job(server, job_id)
+    summary = httpx.get(f"{server.url}/v1/jobs/{away}/summary").json()
+    assert summary["kinds"] == {"accuracy": "simulated", LATENCY: "predicted"}
+    asked = {"job": [job_id, away]}
+    both = httpx.get(f"{server.url}/v1/compare", params=asked).json()["jobs"]
+    kinds = [{m: set(told) for m, told in job["kinds"].items()} for job in both]
+    assert kinds[0] == {
+        "accuracy": {"measured"},
+        LATENCY: {"measured"},
+        "weight_bytes": {"computed"},
+    }
+    assert kinds[1] == {
+        "accuracy": {"simulated"},
+        LATENCY: {"predicted"},
+        "weight_bytes": {"computed"},
+    }
+    assert all(len(j["kinds"]["accuracy"]) == len(j["numbers"]) > 0 for j in both)
 
 
 def test_shared_weights_are_told_epoch_by_epoch(

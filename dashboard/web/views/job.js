@@ -3,7 +3,7 @@
 import { ApiError, follow, get, job as at, paced, post, remove } from "../api.js";
 import { ask, button, fill, h, labelled, toast } from "../dom.js";
 import { ago, clock, constraint, duration, label, number, objective } from "../format.js";
-import { facts, progress, state } from "../parts.js";
+import { facts, marked, progress, state } from "../parts.js";
 import { go, link } from "../router.js";
 
 const PANES = [["overview", "Overview"], ["decisions", "Decisions"], ["supernet", "Shared weights"], ["gradients", "Gradients"], ["trials", "Trials"], ["specification", "Specification"]];
@@ -39,16 +39,17 @@ export async function show(main, { path, onleave, current }) {
           s !== "running" && s !== "cancelled" && button("Extend", extend),
           s !== "running" && button("Delete", erase, { class: "danger" }),
           h("a", { class: "button", href: `/v1/jobs/${job.job_id}/report`, target: "_blank", rel: "noopener" }, "Report"),
+          h("a", { class: "button", href: link(["compare"], { job: job.job_id }) }, "Compare"),
           h("a", { class: "button", href: link(["new"], { from: job.job_id }) }, "Copy"))),
       job.message && h("p", { class: s === "failed" ? "error" : "note" }, job.message));
   }
 
   function drawTold() {
-    const { trials, asked, best, n_evaluated: done } = summary;
+    const { trials, asked, best, kinds, n_evaluated: done } = summary;
     const running = trials.running ? `, ${trials.running} running` : "", failed = trials.failed ? `, ${number(trials.failed)} failed` : "";
     fill(told, progress(done, asked, `${number(done)} of ${number(asked)} trials${running}${failed}`),
       facts([
-        ...Object.entries(best).map(([m, v]) => [`best ${label(m)}`, number(v)]),
+        ...Object.entries(best).map(([m, v]) => [`best ${label(m)}`, marked(number(v), kinds[m])]),
         ["on the front", summary.n_front ? `${number(summary.n_front)} ${summary.fidelity}` : "none yet"],
         job.state === "running" && summary.left_seconds ? ["about", `${duration(summary.left_seconds)} left`] : ["searched for", summary.span_seconds ? duration(summary.span_seconds) : "–"],
         ["submitted", h("time", { title: clock(job.created_at) }, ago(job.created_at))],

@@ -3,7 +3,7 @@
 import { follow, get, job as at, paced } from "../api.js";
 import { button, empty, fill, h, labelled, select } from "../dom.js";
 import { ago, clock, duration, label, number } from "../format.js";
-import { STATES, progress, spark, state, table } from "../parts.js";
+import { STATES, marked, progress, spark, state, table } from "../parts.js";
 import { link, go, note } from "../router.js";
 
 const PAGE = 25;
@@ -76,7 +76,10 @@ export async function show(main, { query, session, onleave, current }) {
       const done = told ? told.n_evaluated : 0;
       return told ? progress(done, told.asked, `${number(done)} of ${number(asked)}`) : h("span", { class: "soft" }, `of ${number(asked)}`);
     } },
-    { text: "Best", class: "best", cell: (job) => Object.entries(summaries.get(job.job_id)?.best ?? {}).slice(0, 3).map(([m, v]) => h("span", { class: "metric" }, h("span", { class: "soft" }, label(m)), " ", number(v))) },
+    { text: "Best", class: "best", cell: (job) => {
+      const { best = {}, kinds } = summaries.get(job.job_id) ?? {};
+      return Object.entries(best).slice(0, 3).map(([m, v]) => h("span", { class: "metric" }, h("span", { class: "soft" }, label(m)), " ", marked(number(v), kinds[m])));
+    } },
     { text: "Front", number: true, cell: (job) => { const n = summaries.get(job.job_id)?.n_front; return n ? number(n) : ""; } },
     { text: "Hypervolume", cell: (job) => spark(summaries.get(job.job_id)?.hypervolume ?? []) },
     { text: "Time", cell: (job) => {
