@@ -336,7 +336,7 @@ class LayerBody(BaseModel):
     """A layer with weights, after pruning."""
 
     name: str
-    stage: str | None
+    part: str = Field(description="of the network: stem, stage1 …")
     kind: str
     n_in: int
     n_out: int
@@ -347,8 +347,8 @@ class LayerBody(BaseModel):
     params: int
     macs: int
     zeros: float = Field(description="share of weights that are zero")
-    weight_bits: int | None
-    activation_bits: int | None
+    weight_bits: int
+    activation_bits: int
 
 
 class SessionRequest(BaseModel):

@@ -84,19 +84,18 @@ function measured(job, trial) {
 function network(card, job, trial, layers) {
   const most = Math.max(...layers.map((l) => l.macs), 1), widest = Math.max(...layers.map((l) => l.n_out), 1), total = layers.reduce((s, l) => s + l.macs, 0);
   const size = (name, value, of) => { const bar = h("span", { class: `meter ${name}`, "aria-hidden": "true" }); bar.style.width = `${Math.max((100 * value) / of, 1)}%`; return h("span", { class: "meter-box" }, bar); };
-  const stages = [], sparse = layers.some((l) => l.zeros > 0.005);
+  const parts = [], sparse = layers.some((l) => l.zeros > 0.005);
   for (const layer of layers) {
-    const name = layer.stage ?? (stages.length && stages.at(-1).stage ? "head" : stages.at(-1)?.name ?? "stem");
-    if (stages.at(-1)?.name !== name) stages.push({ name, stage: layer.stage, layers: [] });
-    stages.at(-1).layers.push(layer);
+    const bits = layer.weight_bits === 32 ? "float32" : `w${layer.weight_bits} a${layer.activation_bits}`;
+    if (parts.at(-1)?.name !== layer.part || parts.at(-1).bits !== bits) parts.push({ name: layer.part, bits, layers: [] });
+    parts.at(-1).layers.push(layer);
   }
-  const bits = (l) => (l.weight_bits ? `w${l.weight_bits} a${l.activation_bits}` : "");
   fill(card,
     h("div", { class: "card-head" }, h("h2", {}, "Network"), h("span", { class: "soft" }, `${layers.length} layers with weights, ${short(total)} MACs`), exporting(`trial ${trial.number} layers`, () => layers)),
     h("p", { class: "note" }, "After pruning, in the order the layers run. Bars: output channels, and each layer's share of the multiply-accumulates."),
-    h("div", { class: "network", tabindex: 0, role: "region", "aria-label": "Layers" }, stages.map((s) => h("section", { class: "stage", "aria-label": s.name },
-      h("h3", {}, s.name, s.stage && h("span", { class: "tag" }, bits(s.layers[0]))),
-      s.layers.map((l) => h("div", { class: `layer ${sparse ? "sparse" : ""}`, title: l.name },
+    h("div", { class: "network", tabindex: 0, role: "region", "aria-label": "Layers" }, parts.map((p) => h("section", { class: "stage", "aria-label": p.name },
+      h("h3", {}, p.name, h("span", { class: "tag" }, p.bits)),
+      p.layers.map((l) => h("div", { class: `layer ${sparse ? "sparse" : ""}`, title: l.name },
         h("span", { class: `kind ${l.kind}` }, `${l.kind} ${l.kind === "linear" || l.kind === "pointwise" ? "" : `${l.kernel}×${l.kernel}`}${l.stride > 1 ? ` /${l.stride}` : ""}`),
         h("span", { class: "shape" }, `${l.n_in} → ${l.n_out}`), size("channels", l.n_out, widest),
         h("span", { class: "soft shape" }, l.kind === "linear" ? "" : `${l.height}×${l.width}`),
