@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,16 @@ def layers_of(workspace: Workspace, job: Job, trial: Trial) -> list[dict[str, An
     family.space.row(trial.candidate)
     network = family.build(trial.candidate)
     family.prune(network, trial.candidate)
-    return _layers(network.eval(), family, trial.candidate)
+    found = _layers(network.eval(), family, trial.candidate)
+    times = trial.source("latency_ms").get("modules_ms", {})
+    return [{**layer, "ms": _ms(layer["name"], times)} for layer in found]
+
+
+def _ms(name: str, times: Mapping[str, float]) -> float | None:
+    """What a layer takes with its quantizers and activation; None where nobody timed it."""
+    unit = name.rpartition(".")[0]
+    own = [ms for module, ms in times.items() if f"{module}.".startswith(f"{unit}.")]
+    return sum(own) if own else None
 
 
 def _layers(network: nn.Module, family: ModelFamily, candidate: Candidate) -> list[dict[str, Any]]:

@@ -77,6 +77,19 @@ class TrialBody(BaseModel):
     seconds: float
 
 
+class SourceBody(BaseModel):
+    """How a metric came about."""
+
+    kind: str = Field(description="measured, computed, simulated, predicted; empty where unknown")
+    on: str
+
+
+class OneTrialBody(TrialBody):
+    """One trial, and how each of its metrics came about."""
+
+    sources: dict[str, SourceBody]
+
+
 class FrontBody(BaseModel):
     """The Pareto front as it stands, best first by the first objective."""
 
@@ -349,6 +362,7 @@ class LayerBody(BaseModel):
     zeros: float = Field(description="share of weights that are zero")
     weight_bits: int
     activation_bits: int
+    ms: float | None = Field(description="of the exported file, by the runtime's own profile")
 
 
 class SessionRequest(BaseModel):

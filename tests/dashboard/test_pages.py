@@ -117,6 +117,7 @@ def test_from_the_form_to_a_model_that_runs(live: Server, page: Page, tmp_path: 
     best.get_by_role("link").first.click()
     expect(page.get_by_role("heading", name=re.compile("Candidate"))).to_be_visible()
     expect(page.locator(".network .layer").first).to_contain_text("convolution 3")
+    expect(page.locator(".network .layer").first).to_contain_text("% of time")
     model = download(page, lambda: page.get_by_role("link", name="Model").click(), tmp_path)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
@@ -342,6 +343,38 @@ def test_best_values_and_compared_fronts_are_marked(
     expect(row.locator(".marked")).to_have_count(2)
 
 
+def test_a_candidate_tells_where_time_goes_and_stands_beside_others(
+    rich: tuple[str, str], page: Page, tmp_path: Path
+) -> None:
+    url, job_id = rich
+    page.goto(f"{url}/#/jobs/{job_id}/trials/{N_TRAINED}")
+    layers = page.locator(".network .layer")
+    expect(layers).to_have_count(6)
+    expect(layers.first).to_contain_text("30.0 % of time")
+    expect(page.locator(".stage h3")).to_have_text(
+        ["stemfloat32", "stage1float32", "headfloat32", "classifierfloat32"]
+    )
+    rows = page.get_by_role("region", name="Beside others").locator("tbody tr")
+    expect(rows).to_have_count(2)  # the front of deployed candidates
+    page.get_by_label("Trials", exact=True).fill("1, 22, 999")
+    page.get_by_label("Trials", exact=True).blur()
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("this one")
+    expect(rows.last.locator(".marked")).to_have_count(2)
+    head = page.get_by_role("region", name="Beside others").locator("thead")
+    expect(head).to_contain_text("stage1.width")
+    expect(head).not_to_contain_text("stage1.depth")
+    page.reload()
+    expect(rows).to_have_count(3)
+    name = f"trial {N_TRAINED} beside others as CSV"
+    file = download(page, lambda: page.get_by_role("button", name=name).click(), tmp_path)
+    assert len(file.read_text().splitlines()) == 4
+    rows.last.get_by_role("link").click()
+    expect(page.locator("main > .facts .marked")).to_have_text([re.compile("^~"), re.compile("^≈")])
+    expect(page.get_by_role("region", name="Metrics").locator(".marked")).to_have_count(2)
+    expect(layers.first).to_contain_text("MACs")
+
+
 def test_a_third_objective_colours_the_front(rich: tuple[str, str], page: Page) -> None:
     url, job_id = rich
     page.goto(f"{url}/#/jobs/{job_id}")
@@ -391,7 +424,7 @@ def test_every_page_is_accessible_in_light_and_dark_and_fits_a_phone(
     if not AXE.is_file():
         pytest.skip("no axe-core: npm pack axe-core")
     url, job_id = rich
-    names = ("decisions", "trials", "specification", "trials/3")
+    names = ("decisions", "trials", "specification", "trials/3", f"trials/{N_TRAINED}")
     places = [f"{still.url}/#/{name}" for name in ("jobs", "new", "login", f"compare?job={nasty}")]
     places += [f"{still.url}/#/jobs/{nasty}{part}" for part in ("", *(f"/{n}" for n in names))]
     places += [

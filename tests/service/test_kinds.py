@@ -66,6 +66,22 @@ def test_best_values_tell_how_they_came_about(rich: httpx.Client, server: Server
     assert all(len(j["kinds"]["accuracy"]) == len(j["numbers"]) > 0 for j in both)
 
 
+def test_a_trial_tells_how_each_metric_came_about(rich: httpx.Client) -> None:
+    away = N_TRAINED - N_DEPLOYED
+    told = {m: s["kind"] for m, s in rich.get(f"/trials/{away}").json()["sources"].items()}
+    assert told == {"accuracy": "simulated", LATENCY: "predicted", "weight_bytes": "computed"}
+    assert rich.get(f"/trials/{away}").json()["sources"][LATENCY]["on"].startswith("pi, which")
+
+
+def test_layers_tell_what_they_take_where_that_was_timed(rich: httpx.Client) -> None:
+    layers = rich.get(f"/trials/{N_TRAINED}/layers", timeout=60).json()
+    times = {layer["name"]: layer["ms"] for layer in layers}
+    assert times["stem.conv"] == pytest.approx(0.03), "its quantizer belongs to it"
+    assert times["stages.0.blocks.0.depthwise.conv"] == 0.04
+    assert sum(times.values()) == pytest.approx(0.096), "the rest goes between layers"
+    assert {layer["ms"] for layer in rich.get("/trials/1/layers", timeout=60).json()} == {None}
+
+
 def test_shared_weights_are_told_epoch_by_epoch(
     rich: httpx.Client, server: Server, client: Client
 ) -> None:
