@@ -67,6 +67,11 @@ export function empty(title, text, ...actions) {
   return h("div", { class: "empty" }, h("p", { class: "empty-title" }, title), text && h("p", {}, text), actions.length > 0 && h("p", {}, ...actions));
 }
 
+/** What stands where something is still to come. */
+export function loading(text = "Loading …") {
+  return h("p", { class: "loading" }, text);
+}
+
 /** A short message in the corner. */
 export function toast(text, kind = "") {
   const node = h("div", { class: `toast ${kind}` }, text);

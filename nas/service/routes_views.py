@@ -35,6 +35,7 @@ from nas.service.context import Service
 from nas.service.inspection import analysis_of, layers_of, tau_of
 from nas.service.schemas import (
     AnalysisBody,
+    DriverBody,
     LayerBody,
     NamedBody,
     SubmitBody,
@@ -137,6 +138,13 @@ def summary(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
         "left_seconds": told["span_seconds"] / n * left if n > 0 else None,
         "last_event_at": last[0].at if last else None,
     }
+
+
+@router.get("/jobs/{job_id}/driver", response_model=DriverBody)
+def driver(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
+    """Where the job's driver is shown, with its logs and tasks."""
+    job, launcher = service.job(user, job_id), service.launcher
+    return {"page": None if launcher is None else launcher.page(job.job_id)}
 
 
 @router.get("/compare")

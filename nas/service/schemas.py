@@ -162,6 +162,12 @@ class ClusterBody(BaseModel):
     nodes: list[NodeBody]
 
 
+class DriverBody(BaseModel):
+    """Who drives a job."""
+
+    page: str | None = Field(description="URL on Ray's dashboard, where the job runs on Ray")
+
+
 class TokenRequest(BaseModel):
     """Who a new token is for."""
 

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from nas.client import Client
 from nas.core import JobState, Role
 from nas.service import Server, ServiceSettings
+from nas.service.launchers import Processes
 from tests.dashboard.conftest import AXE
 from tests.dashboard.made_up import LATENCY, N_PREDICTED, N_TRAINED, away_job, rich_job
 from tests.service.conftest import SPEC, add_trials
@@ -239,6 +240,27 @@ def test_news_arrive_without_reloading(still: Server, page: Page) -> None:
     page.locator("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
     assert job.job_id not in [j.job_id for j in store.jobs()]
+
+
+class OnRay(Processes):
+    """Says where Ray shows a job, as `RayJobs` does."""
+
+    def page(self, job_id: str) -> str | None:
+        return f"http://ray:8265/#/jobs/nas-{job_id}-1"
+
+
+def test_jobs_lead_to_the_ray_dashboard(page: Page, tmp_path: Path) -> None:
+    with Server(ServiceSettings(tmp_path, port=0, supervise=False)) as server:
+        with Client(server.url) as client:
+            job = client.submit(**SPEC)
+        server.workspace.store.set_state(job.job_id, JobState.RUNNING)
+        service = server.app.state.service
+        service.launcher = OnRay(tmp_path, "sqlite:///x", 1)
+        service.dashboard = "http://ray:8265"
+        there = f"http://ray:8265/#/jobs/nas-{job.job_id}-1"
+        for place in (f"jobs/{job.job_id}", "system"):
+            page.goto(f"{server.url}/#/{place}")
+            expect(page.get_by_role("link", name="On Ray")).to_have_attribute("href", there)
 
 
 def test_logging_in_and_out(page: Page, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ const MOST = 8, FIRST = 4;
 /** Fills `card`; the others are those the link names, or the first of the front at this fidelity. */
 export async function beside(card, { job, trial, metrics, current }) {
   const asked = here().query.get("with");
-  const input = h("input", { type: "search", value: asked ?? "", placeholder: "numbers, such as 3, 12", onchange: () => { note({ with: input.value }); draw(input.value); } });
+  const input = h("input", { type: "search", value: asked ?? "", placeholder: "3, 12", onchange: () => { note({ with: input.value }); draw(input.value); } });
   const box = h("div", {}), rows = [];
   fill(card, h("div", { class: "card-head" }, h("h2", {}, "Beside others"), labelled("Trials", input), exporting(`trial ${trial.number} beside others`, () => rows)), box);
   await draw(asked ?? "");

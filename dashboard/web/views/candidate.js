@@ -1,7 +1,7 @@
 // One candidate: its network layer by layer, what was measured and how, its files.
 
 import { get, job as at } from "../api.js";
-import { button, empty, fill, h } from "../dom.js";
+import { button, empty, fill, h, loading } from "../dom.js";
 import { saveJson } from "../export.js";
 import { constraint, duration, label, number, objective, option, share, short } from "../format.js";
 import { exporting, facts, marked, table } from "../parts.js";
@@ -17,7 +17,7 @@ export async function show(main, { path, onleave, current }) {
   const task = trial.task, candidate = task.kind === "evaluate";
   const title = candidate ? `Candidate ${task.key}` : `Training of shared weights (${task.method})`;
   document.title = `Trial ${trial.number} · ${job.name} · nas`;
-  const layers = h("section", { class: "card" }, h("h2", {}, "Network"), h("p", { class: "loading" }, "Building it …"));
+  const layers = h("section", { class: "card" }, h("h2", {}, "Network"), loading("Building it …"));
   const again = h("section", { class: "card", hidden: true }), others = h("section", { class: "card" });
   const goals = job.spec.objectives.map(objective).map((o) => o.metric);
   fill(main,
@@ -87,7 +87,7 @@ function network(card, trial, layers) {
   const sum = (values) => values.reduce((a, b) => a + b, 0), widest = Math.max(...layers.map((l) => l.n_out), 1);
   const total = sum(layers.map((l) => l.macs)), times = Object.values(trial.provenance.latency_ms?.modules_ms ?? {}), spent = sum(times);
   const timed = spent > 0, cost = timed ? (l) => (l.ms ?? 0) / spent : (l) => l.macs / Math.max(total, 1), most = Math.max(...layers.map(cost), 1e-9);
-  const size = (name, value, of) => { const bar = h("span", { class: `meter ${name}`, "aria-hidden": "true" }); bar.style.width = `${Math.max((100 * value) / of, 1)}%`; return h("span", { class: "meter-box" }, bar); };
+  const size = (name, value, of) => { const bar = h("span", { class: `meter ${name}`, "aria-hidden": "true" }); bar.style.width = `${Math.max((100 * value) / of, 1)}%`; return h("span", { class: `meter-box ${name}-box` }, bar); };
   const parts = [], sparse = layers.some((l) => l.zeros > 0.005);
   for (const layer of layers) {
     const bits = layer.weight_bits === 32 ? "float32" : `w${layer.weight_bits} a${layer.activation_bits}`;
@@ -96,13 +96,13 @@ function network(card, trial, layers) {
   }
   fill(card,
     h("div", { class: "card-head" }, h("h2", {}, "Network"), h("span", { class: "soft" }, `${layers.length} layers with weights, ${short(total)} MACs`), exporting(`trial ${trial.number} layers`, () => layers)),
-    h("p", { class: "note" }, `After pruning, in the order the layers run. Bars: output channels, and each layer's share of ${timed ? "the time that the exported file takes on the machine that trained it, by its runtime's own profile" : "the multiply-accumulates; finalists are timed layer by layer"}.`),
+    h("p", { class: "note" }, `After pruning, in the order the layers run. Bars: output channels, and each layer's share of ${timed ? "the exported file's time, by the runtime's own profile" : "the multiply-accumulates; finalists are timed"}.`),
     h("div", { class: "network", tabindex: 0, role: "region", "aria-label": "Layers" }, parts.map((p) => h("section", { class: "stage", "aria-label": p.name },
       h("h3", {}, p.name, h("span", { class: "tag" }, p.bits)),
       p.layers.map((l) => h("div", { class: `layer ${sparse ? "sparse" : ""}`, title: l.name },
         h("span", { class: `kind ${l.kind}` }, `${l.kind} ${l.kind === "linear" || l.kind === "pointwise" ? "" : `${l.kernel}×${l.kernel}`}${l.stride > 1 ? ` /${l.stride}` : ""}`),
         h("span", { class: "shape" }, `${l.n_in} → ${l.n_out}`), size("channels", l.n_out, widest),
-        h("span", { class: "soft shape" }, l.kind === "linear" ? "" : `${l.height}×${l.width}`),
+        h("span", { class: "soft shape map" }, l.kind === "linear" ? "" : `${l.height}×${l.width}`),
         size("cost", cost(l), most), h("span", { class: "shape" }, timed ? `${share(cost(l), 1)} of time` : `${short(l.macs)} MACs`),
         sparse && h("span", { class: "soft" }, l.zeros > 0.005 ? `${share(l.zeros)} zeros` : "")))))),
     timed && h("p", { class: "note" }, `The other ${share(1 - sum(layers.map(cost)), 1)} of the time goes between these layers: pools, sums, changes of precision and layout.`));

@@ -1,7 +1,7 @@
 // Jobs beside each other: hypervolume in one box, fronts, and what was asked differently.
 
 import { get } from "../api.js";
-import { button, empty, fill, h, labelled, select } from "../dom.js";
+import { button, empty, fill, h, labelled, loading, select } from "../dom.js";
 import { MARKS, capital, label, number, objective } from "../format.js";
 import { legend, marked, state, table } from "../parts.js";
 import { figure } from "../plot.js";
@@ -19,7 +19,7 @@ export async function show(main, { query, onleave, current }) {
   if (!current()) return;
   const choose = select([["", "add a job …"], ...items.filter((j) => !ids.includes(j.job_id)).map((j) => [j.job_id, `${j.name} (${j.job_id})`])], "", (id) => { if (id) go([...ids, id]); }, { disabled: ids.length >= MOST });
   const go = (all) => { location.hash = link(["compare"], { job: all }); };
-  const box = h("div", {});
+  const box = h("div", {}, loading());
   const named = (id) => items.find((j) => j.job_id === id)?.name ?? id;
   fill(main, h("div", { class: "head" }, h("h1", {}, "Compare jobs")),
     h("div", { class: "filters" }, labelled("Jobs", choose),

@@ -10,7 +10,7 @@ const PANES = [["overview", "Overview"], ["decisions", "Decisions"], ["supernet"
 
 export async function show(main, { path, onleave, current }) {
   const id = path[1], pane = path[2] ?? "overview";
-  let job = await get(at(id));
+  let job = await get(at(id)), ray = null;
   if (!current()) return;
   document.title = `${job.name} · nas`;
   const head = h("div", {}), told = h("div", { class: "told" }), body = h("div", { class: "pane" });
@@ -19,6 +19,7 @@ export async function show(main, { path, onleave, current }) {
     .map(([key, text]) => h("a", { href: link(["jobs", job.job_id, ...(key === "overview" ? [] : [key])]), "aria-current": key === pane ? "page" : undefined }, text)));
   fill(main, head, told, tabs, body);
   drawHead();
+  get(at(job.job_id, "/driver")).then(({ page }) => { ray = page; if (ray && current()) drawHead(); }, () => {});
   let summary = null;
   const sum = async () => {
     summary = await get(at(job.job_id, "/summary"));
@@ -39,6 +40,7 @@ export async function show(main, { path, onleave, current }) {
           s !== "running" && s !== "cancelled" && button("Extend", extend),
           s !== "running" && button("Delete", erase, { class: "danger" }),
           h("a", { class: "button", href: `/v1/jobs/${job.job_id}/report`, target: "_blank", rel: "noopener" }, "Report"),
+          ray && h("a", { class: "button", href: ray, target: "_blank", rel: "noopener" }, "On Ray"),
           h("a", { class: "button", href: link(["compare"], { job: job.job_id }) }, "Compare"),
           h("a", { class: "button", href: link(["new"], { from: job.job_id }) }, "Copy"))),
       job.message && h("p", { class: s === "failed" ? "error" : "note" }, job.message));

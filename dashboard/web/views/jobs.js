@@ -1,7 +1,7 @@
 // All jobs: state, progress, best values, owner; filters and pages.
 
 import { follow, get, job as at, paced } from "../api.js";
-import { button, empty, fill, h, labelled, select } from "../dom.js";
+import { button, empty, fill, h, labelled, loading, select } from "../dom.js";
 import { ago, clock, duration, label, number } from "../format.js";
 import { STATES, marked, progress, spark, state, table } from "../parts.js";
 import { link, go, note } from "../router.js";
@@ -21,7 +21,7 @@ export async function show(main, { query, session, onleave, current }) {
   const states = select([["", "any"], ...Object.entries(STATES)], filter.state, (v) => { filter.state = v; changed(); });
   const owner = h("input", { type: "search", value: filter.owner, placeholder: "anyone", oninput: () => { filter.owner = owner.value; later(); } });
   const compare = button("Compare", () => go(["compare"], { job: [...chosen] }), { disabled: true });
-  const box = h("div", { class: "jobs" });
+  const box = h("div", { class: "jobs" }, loading());
   fill(main,
     h("div", { class: "head" }, h("h1", {}, "Jobs"), h("div", { class: "actions" }, compare, h("a", { class: "button primary", href: "#/new" }, "New search"))),
     h("div", { class: "filters" }, labelled("Name", search), labelled("State", states), session.user?.role === "admin" && labelled("Owner", owner)),
