@@ -103,7 +103,7 @@ function network(card, trial, layers) {
         h("span", { class: `kind ${l.kind}` }, `${l.kind} ${l.kind === "linear" || l.kind === "pointwise" ? "" : `${l.kernel}×${l.kernel}`}${l.stride > 1 ? ` /${l.stride}` : ""}`),
         h("span", { class: "shape" }, `${l.n_in} → ${l.n_out}`), size("channels", l.n_out, widest),
         h("span", { class: "soft shape map" }, l.kind === "linear" ? "" : `${l.height}×${l.width}`),
-        size("cost", cost(l), most), h("span", { class: "shape" }, timed ? `${share(cost(l), 1)} of time` : `${short(l.macs)} MACs`),
+        size("cost", cost(l), most), h("span", { class: "shape" }, timed ? share(cost(l), 1) : `${short(l.macs)} MACs`),
         sparse && h("span", { class: "soft" }, l.zeros > 0.005 ? `${share(l.zeros)} zeros` : "")))))),
     timed && h("p", { class: "note" }, `The other ${share(1 - sum(layers.map(cost)), 1)} of the time goes between these layers: pools, sums, changes of precision and layout.`));
 }

@@ -1,7 +1,7 @@
 // One job: what it found, what it teaches, every trial.
 
 import { ApiError, follow, get, job as at, paced, post, remove } from "../api.js";
-import { ask, button, fill, h, labelled, toast } from "../dom.js";
+import { ask, button, fill, h, labelled, loading, toast } from "../dom.js";
 import { ago, clock, constraint, duration, label, number, objective } from "../format.js";
 import { facts, marked, progress, state } from "../parts.js";
 import { go, link } from "../router.js";
@@ -13,7 +13,7 @@ export async function show(main, { path, onleave, current }) {
   let job = await get(at(id)), ray = null;
   if (!current()) return;
   document.title = `${job.name} · nas`;
-  const head = h("div", {}), told = h("div", { class: "told" }), body = h("div", { class: "pane" });
+  const head = h("div", {}), told = h("div", { class: "told" }), body = h("div", { class: "pane" }, loading());
   const tabs = h("nav", { class: "tabs", "aria-label": "Views of this job" }, PANES
     .filter(([key]) => (key !== "gradients" || job.spec.differentiable) && (key !== "supernet" || job.spec.supernet))
     .map(([key, text]) => h("a", { href: link(["jobs", job.job_id, ...(key === "overview" ? [] : [key])]), "aria-current": key === pane ? "page" : undefined }, text)));
