@@ -20,13 +20,17 @@ function filled(node, props, children) {
     else if (name === "value" || name === "checked" || name === "indeterminate") node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
+  node.append(...present(children));
   return node;
+}
+
+function present(children) {
+  return children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false);
 }
 
 /** Replace what is inside `node`. */
 export function fill(node, ...children) {
-  node.replaceChildren(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
+  node.replaceChildren(...present(children));
   return node;
 }
 

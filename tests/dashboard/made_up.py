@@ -8,6 +8,8 @@ from nas.service import Server
 from tests.service.conftest import SPEC
 from tests.service.test_devices import PROFILE
 
+NASTY = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
+"""A job's name."""
 LATENCY = "latency_ms@pi"
 GOALS = ["accuracy", LATENCY, "weight_bytes"]
 MEASURED = {"kind": "measured", "on": "exported ONNX file on pi, batch 1"}

@@ -3,7 +3,7 @@
 import { get, job as at } from "../api.js";
 import { button, empty, fill, h, loading } from "../dom.js";
 import { saveJson } from "../export.js";
-import { constraint, duration, label, number, objective, option, share, short } from "../format.js";
+import { byStage, constraint, duration, label, limit, number, objective, option, share, short } from "../format.js";
 import { exporting, facts, marked, table } from "../parts.js";
 import { link } from "../router.js";
 import { beside } from "./beside.js";
@@ -11,8 +11,8 @@ import { beside } from "./beside.js";
 const FILES = { onnx: ["Model", "ONNX, runs in ONNX Runtime"], torch_source: ["Network", "PyTorch source that imports torch alone"], torch_weights: ["Weights", "safetensors for that source"] };
 
 export async function show(main, { path, onleave, current }) {
-  const [, id, , number_] = path;
-  const [job, trial] = await Promise.all([get(at(id)), get(at(id, `/trials/${encodeURIComponent(number_)}`))]);
+  const [, id, , which] = path;
+  const [job, trial] = await Promise.all([get(at(id)), get(at(id, `/trials/${encodeURIComponent(which)}`))]);
   if (!current()) return;
   const task = trial.task, candidate = task.kind === "evaluate";
   const title = candidate ? `Candidate ${task.key}` : `Training of shared weights (${task.method})`;
@@ -71,7 +71,7 @@ function measured(job, trial) {
     table("Metrics", [
       { text: "Metric", cell: (r) => h("span", { class: goals.includes(r.metric) ? "strong" : "" }, label(r.metric)) },
       { text: "Value", number: true, cell: (r) => marked(number(r.value), r.kind) },
-      { text: "Constraint", cell: (r) => bounds.filter((b) => b?.metric === r.metric).map((b) => { const ok = b.relation === "<=" ? r.value <= b.bound : r.value >= b.bound; return h("span", { class: ok ? "good" : "error" }, `${ok ? "meets" : "breaks"} ${b.relation === "<=" ? "≤" : "≥"} ${number(b.bound)}`); }) },
+      { text: "Constraint", cell: (r) => bounds.filter((b) => b?.metric === r.metric).map((b) => { const ok = b.relation === "<=" ? r.value <= b.bound : r.value >= b.bound; return h("span", { class: ok ? "good" : "error" }, `${ok ? "meets" : "breaks"} ${limit(b)}`); }) },
       { text: "How", cell: (r) => r.kind && h("span", { class: `tag ${r.kind}` }, r.kind) },
       { text: "On what", class: "on", cell: (r) => h("span", { class: "soft" }, r.on) },
     ], rows),
@@ -109,15 +109,9 @@ function network(card, trial, layers) {
 }
 
 function decisions(values) {
-  const stages = new Map();
-  for (const [name, value] of Object.entries(values)) {
-    const [stage, field] = name.includes(".") ? name.split(/\.(.*)/) : ["cell", name];
-    if (!stages.has(stage)) stages.set(stage, {});
-    stages.get(stage)[field] = value;
-  }
-  const groups = [...stages].filter(([s]) => s !== "cell"), cell = stages.get("cell");
-  const fields = [...new Set(groups.flatMap(([, v]) => Object.keys(v)))];
+  const all = byStage(values), plain = all.find(([stage]) => !stage)?.[1], stages = all.filter(([stage]) => stage);
+  const fields = [...new Set(stages.flatMap(([, v]) => Object.keys(v)))];
   return h("section", { class: "card" }, h("h2", {}, "Decisions"),
-    cell && facts(Object.entries(cell).map(([k, v]) => [k, option(v)])),
-    groups.length > 0 && table("Decisions by stage", [{ text: "Stage", cell: ([s]) => s }, ...fields.map((f) => ({ text: f.replaceAll("_", " "), number: true, cell: ([, v]) => (f in v ? option(v[f]) : "–") }))], groups));
+    plain && facts(Object.entries(plain).map(([k, v]) => [k, option(v)])),
+    stages.length > 0 && table("Decisions by stage", [{ text: "Stage", cell: ([s]) => s }, ...fields.map((f) => ({ text: f.replaceAll("_", " "), number: true, cell: ([, v]) => (f in v ? option(v[f]) : "–") }))], stages));
 }

@@ -2,14 +2,14 @@
 
 import { ApiError, follow, get, job as at, paced, post, remove } from "../api.js";
 import { ask, button, fill, h, labelled, loading, toast } from "../dom.js";
-import { ago, clock, constraint, duration, label, number, objective } from "../format.js";
+import { ago, clock, constraint, duration, label, limit, number, objective } from "../format.js";
 import { facts, marked, progress, state } from "../parts.js";
 import { go, link } from "../router.js";
 
 const PANES = [["overview", "Overview"], ["decisions", "Decisions"], ["supernet", "Shared weights"], ["gradients", "Gradients"], ["trials", "Trials"], ["specification", "Specification"]];
 
 export async function show(main, { path, onleave, current }) {
-  const id = path[1], pane = path[2] ?? "overview";
+  const id = path[1], pane = PANES.some(([key]) => key === path[2]) ? path[2] : "overview";
   let job = await get(at(id)), ray = null;
   if (!current()) return;
   document.title = `${job.name} · nas`;
@@ -27,7 +27,7 @@ export async function show(main, { path, onleave, current }) {
   };
 
   function drawHead() {
-    const on = (name, text, ask, props) => button(text, () => act(name, ask), props);
+    const on = (name, text, props) => button(text, () => act(name), props);
     const s = job.state, over = s === "completed" || s === "cancelled";
     fill(head,
       h("p", { class: "crumbs" }, h("a", { href: "#/jobs" }, "Jobs"), " / ", h("span", { class: "mono" }, job.job_id)),
@@ -35,7 +35,7 @@ export async function show(main, { path, onleave, current }) {
         h("h1", {}, job.name, " ", state(job)),
         h("div", { class: "actions" },
           (s === "running" || s === "created") && !job.wanted && on("pause", "Pause"),
-          (["paused", "interrupted", "failed"].includes(s) || (job.wanted === "paused")) && on("resume", "Resume", null, { class: "primary" }),
+          (["paused", "interrupted", "failed"].includes(s) || (job.wanted === "paused")) && on("resume", "Resume", { class: "primary" }),
           !over && job.wanted !== "cancelled" && button("Cancel", cancel),
           s !== "running" && s !== "cancelled" && button("Extend", extend),
           s !== "running" && button("Delete", erase, { class: "danger" }),
@@ -56,7 +56,7 @@ export async function show(main, { path, onleave, current }) {
         job.state === "running" && summary.left_seconds ? ["about", `${duration(summary.left_seconds)} left`] : ["searched for", summary.span_seconds ? duration(summary.span_seconds) : "–"],
         ["submitted", h("time", { title: clock(job.created_at) }, ago(job.created_at))],
         job.owner && ["owner", job.owner],
-        ["constraints", job.spec.constraints.map((c) => { const { metric, relation, bound } = constraint(c); return `${label(metric)} ${relation === "<=" ? "≤" : "≥"} ${number(bound)}`; }).join(", ") || "none"],
+        ["constraints", job.spec.constraints.map(constraint).map((c) => `${label(c.metric)} ${limit(c)}`).join(", ") || "none"],
       ].filter(Boolean)));
   }
 
@@ -91,7 +91,7 @@ export async function show(main, { path, onleave, current }) {
     if (wanted) act("extend", wanted);
   }
 
-  const view = await import(`./${{ overview: "overview", decisions: "decisions", supernet: "supernet", gradients: "gradients", trials: "trials", specification: "specification" }[pane] ?? "overview"}.js`);
+  const view = await import(`./${pane}.js`);
   if (!current()) return;
   const goals = { objectives: job.spec.objectives.map(objective), constraints: job.spec.constraints.map(constraint) };
   const shown = await Promise.all([view.show(body, { job, goals, onleave, current }), sum()]);

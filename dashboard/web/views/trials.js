@@ -2,7 +2,7 @@
 
 import { ApiError, get, job as at } from "../api.js";
 import { button, empty, fill, h, labelled, loading, select } from "../dom.js";
-import { duration, label, number } from "../format.js";
+import { duration, number } from "../format.js";
 import { brief, exporting, legend, metricColumns, pager, table } from "../parts.js";
 import { here, link, note } from "../router.js";
 
