@@ -24,6 +24,7 @@ from dashboard.figures import (
     tau_figure,
 )
 from dashboard.page import place, render_page
+from dashboard.parallel import decisions_figure
 from nas.core import Goals, Trial, TrialState, front_of
 from nas.core.trial import DIFFERENTIABLE, TrainShared
 
@@ -118,6 +119,12 @@ def _sections(content: ReportContent) -> tuple[dict[str, go.Figure], str]:
     parts.append(_side_by_side("progress", progress, figures))
     parts += _trainings(content, figures)
     parts += _knowledge(content, figures)
+    drawn = decisions_figure(content.finished, content.goals)
+    if drawn is not None:
+        figures["decisions"] = drawn
+        note = "Each line is a trial through the options it chose and what it scored."
+        parts += ["<h2>Decisions and results</h2>", f'<p class="note">{note}</p>']
+        parts.append(f'<div class="scroll wide" tabindex="0">{place("decisions")}</div>')
     parts.append("<h2>Decisions that matter most</h2>")
     if any(content.importances.values()):
         parts.append('<p class="note">Mean absolute SHAP values of boosted trees, as shares.</p>')

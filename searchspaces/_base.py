@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,9 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.core import Candidate, CostTable, Genotypes, SearchSpace
+from searchspaces.compression import StageBits
 from searchspaces.compression.pruning import Importance
 from searchspaces.options import Options
 from searchspaces.relaxed._base import RelaxedNetwork
+
+
+@dataclass(frozen=True)
+class Part:
+    """A submodule of a network whose layers all have the same bits.
+
+    Attributes:
+        name: for people, `stem` or `stage2`; parts that belong together share it.
+        bits: of its layers with weights.
+    """
+
+    name: str
+    bits: StageBits
 
 
 class Supernet(nn.Module, ABC):
@@ -88,6 +103,13 @@ class ModelFamily(ABC):
     @abstractmethod
     def bits(self, candidate: Candidate) -> Mapping[str, tuple[int, int]]:
         """(weight bits, activation bits) by stage name; 32 is float."""
+
+    @abstractmethod
+    def parts(self, network: nn.Module, candidate: Candidate) -> Mapping[str, Part]:
+        """What a network of `build` consists of, by names of submodules.
+
+        Each layer with weights is in one of them, and is quantized to the bits of that part.
+        """
 
     @abstractmethod
     def supernet(self) -> Supernet:

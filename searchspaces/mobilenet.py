@@ -20,7 +20,7 @@ from nas.core import (
     SearchSpace,
     Value,
 )
-from searchspaces._base import ModelFamily
+from searchspaces._base import ModelFamily, Part
 from searchspaces.compression import (
     StageBits,
     prune_hidden,
@@ -246,6 +246,17 @@ class MobileNetFamily(ModelFamily):
         """(weight bits, activation bits) by stage name; 32 is float."""
         bits = zip(self._stages, self.stage_bits(candidate), strict=True)
         return {name: (b.weight, b.activation) for name, b in bits}
+
+    def parts(self, network: nn.Module, candidate: Candidate) -> Mapping[str, Part]:
+        """Stem, stages, head and classifier."""
+        bits = self.stage_bits(candidate)
+        stages = zip(self._stages, bits, strict=True)
+        return {
+            "stem": Part("stem", bits[0].at_edge()),
+            **{f"stages.{i}": Part(name, own) for i, (name, own) in enumerate(stages)},
+            "head": Part("head", bits[-1]),
+            "classifier": Part("classifier", bits[-1].at_edge()),
+        }
 
     def connected(self, rows: Genotypes) -> NDArray[np.bool_]:
         """All of them: every block keeps channels."""

@@ -30,12 +30,15 @@ from workers.datasets import Dataset
 from workers.deployment import export_onnx, needing_space, onnx_logits, written_whole
 from workers.files import file_features
 from workers.profiling import OnnxRuntimeProfiler
+from workers.profiling.modules import module_ms
 from workers.quantizing import prune_and_finetune, quantize_and_finetune
 from workers.remote import Figures, RemoteDevices
 from workers.scoring import expected_calibration_error, scores
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
 
 TRAINED_WEIGHTS = "trained.safetensors"
+MODULE_RUNS = 60
+"""Of a finalist's file under the runtime's profiler, to tell where its time goes."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ class CandidateEvaluator(Evaluator):
             **compression,
             **elsewhere.provenance,
         }
+        provenance["latency_ms"]["modules_ms"] = module_ms(path, MODULE_RUNS)
         return Evaluation(metrics, provenance, artifacts)
 
     # ---------------------------------------------------------------- steps

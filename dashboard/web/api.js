@@ -1,5 +1,7 @@
 // The public API: requests, errors, and news.
 
+import { queried } from "./router.js";
+
 /** An error the server told: `code`, `message`, and `field` and `expected` where an input was wrong. */
 export class ApiError extends Error {
   constructor(status, body) {
@@ -32,13 +34,9 @@ async function send(method, path, body, options = {}) {
   throw error;
 }
 
-/** A path below /v1 with its query; lists become repeated names, what is empty is left out. */
-export function url(path, query = {}) {
-  const pairs = Object.entries(query).flatMap(([k, v]) => (Array.isArray(v) ? v.map((one) => [k, one]) : [[k, v]]));
-  const text = new URLSearchParams(pairs.filter(([, v]) => v !== undefined && v !== null && v !== "" && v !== false)).toString();
-  return `/v1${path}${text ? `?${text}` : ""}`;
-}
+const url = (path, query = {}) => queried(`/v1${path}`, query);
 
+/** A path below a job. */
 export const job = (id, rest = "") => `/jobs/${encodeURIComponent(id)}${rest}`;
 export const get = (path, query, options) => send("GET", url(path, query), undefined, options);
 export const post = (path, body = {}, options) => send("POST", url(path), body, options);

@@ -1,7 +1,7 @@
 // The frame around all views: navigation, who is logged in, light and dark.
 
 import { ApiError, get, needs, remove } from "./api.js";
-import { button, empty, fill, h, toast } from "./dom.js";
+import { button, empty, fill, h, loading, toast } from "./dom.js";
 import { go, here, link } from "./router.js";
 import * as theme from "./theme.js";
 
@@ -26,7 +26,7 @@ async function show() {
   navigate(path[0]);
   const name = VIEWS[path[0]]?.(path);
   if (!name) return fill(main, empty("There is no such page", `Nothing is at ${location.hash}.`, h("a", { href: "#/jobs" }, "All jobs")));
-  fill(main, h("p", { class: "loading" }, "Loading …"));
+  fill(main, loading());
   try {
     if (!session.user && name !== "login") session.user = await get("/me");
     who();

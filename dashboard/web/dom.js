@@ -20,13 +20,17 @@ function filled(node, props, children) {
     else if (name === "value" || name === "checked" || name === "indeterminate") node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
+  node.append(...present(children));
   return node;
+}
+
+function present(children) {
+  return children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false);
 }
 
 /** Replace what is inside `node`. */
 export function fill(node, ...children) {
-  node.replaceChildren(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
+  node.replaceChildren(...present(children));
   return node;
 }
 
@@ -65,6 +69,11 @@ export function button(text, click, props = {}) {
 /** What stands where there is nothing yet: what it is, and what to do. */
 export function empty(title, text, ...actions) {
   return h("div", { class: "empty" }, h("p", { class: "empty-title" }, title), text && h("p", {}, text), actions.length > 0 && h("p", {}, ...actions));
+}
+
+/** What stands where something is still to come. */
+export function loading(text = "Loading …") {
+  return h("p", { class: "loading" }, text);
 }
 
 /** A short message in the corner. */

@@ -89,6 +89,22 @@ export function constraint(text) {
   return metric && { metric, relation, bound: Number(bound), text };
 }
 
+/** A constraint's bound: `≤ 20,000`. */
+export function limit({ relation, bound }) {
+  return `${relation === "<=" ? "≤" : "≥"} ${number(bound)}`;
+}
+
+/** Decisions by stage, `""` for those of none: pairs of a stage and its options by field. */
+export function byStage(values) {
+  const stages = new Map();
+  for (const [name, value] of Object.entries(values)) {
+    const [stage, field] = name.includes(".") ? name.split(/\.(.*)/) : ["", name];
+    if (!stages.has(stage)) stages.set(stage, {});
+    stages.get(stage)[field] = value;
+  }
+  return [...stages];
+}
+
 /** A decision's value. */
 export function option(value) {
   return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);

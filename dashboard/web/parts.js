@@ -1,7 +1,7 @@
 // What several views show: states, progress, small curves, tables.
 
-import { button, fill, h, select, svg } from "./dom.js";
-import { MARKS, capital, columnFormat, label, number, option } from "./format.js";
+import { button, fill, h, svg } from "./dom.js";
+import { MARKS, byStage, capital, columnFormat, label, number, option } from "./format.js";
 import { saveCsv, saveJson } from "./export.js";
 import { color } from "./theme.js";
 
@@ -64,7 +64,7 @@ export function metricColumns(metrics, rows, of = (row) => row.metrics) {
 /** A value with the mark of its kind. */
 export function marked(text, kind) {
   const sign = MARKS[kind];
-  return sign ? h("span", { class: "marked", title: kind }, h("span", { class: "mark", "aria-hidden": "true" }, sign), h("span", { class: "hidden" }, kind), text) : text;
+  return sign ? h("span", { class: "marked", title: MEANINGS[kind] }, h("span", { class: "mark", "aria-hidden": "true" }, sign), h("span", { class: "hidden" }, kind), text) : text;
 }
 
 const MEANINGS = {
@@ -79,14 +79,9 @@ export function legend(rows) {
   return told.length > 0 && h("p", { class: "note legend" }, `${told.join("; ")}. All else is measured or computed.`);
 }
 
-/** Decisions in short: by stage, `24 · k5 · e3 …`. */
+/** Decisions in short: `stage1: width 24, kernel 5; stage2: …`. */
 export function brief(values) {
-  const stages = {};
-  for (const [name, value] of Object.entries(values)) {
-    const [stage, field] = name.includes(".") ? name.split(/\.(.*)/) : ["", name];
-    (stages[stage] ??= []).push(`${field} ${option(value)}`);
-  }
-  return Object.entries(stages).map(([stage, fields]) => `${stage && `${stage}: `}${fields.join(", ")}`).join("; ");
+  return byStage(values).map(([stage, fields]) => `${stage && `${stage}: `}${Object.entries(fields).map(([field, value]) => `${field} ${option(value)}`).join(", ")}`).join("; ");
 }
 
 /** Buttons that save rows. */
@@ -104,4 +99,3 @@ export function pager(offset, limit, total, turn) {
     button("‹ Back", () => turn(Math.max(offset - limit, 0)), { disabled: offset === 0, "aria-label": "Page before" }),
     button("Next ›", () => turn(offset + limit), { disabled: last >= total, "aria-label": "Next page" }));
 }
-

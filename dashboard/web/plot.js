@@ -1,21 +1,21 @@
 // Plots: Plotly's bundle, loaded when the first is drawn, in the colours of the page.
 
-import { button, fill, fresh, h } from "./dom.js";
+import { button, fill, fresh, h, loading } from "./dom.js";
 import { save, saveCsv, saveJson } from "./export.js";
 import { changed, color } from "./theme.js";
 
-let loading;
+let library;
 
 /** Plotly, once. */
 export function plotly() {
-  loading ??= new Promise((resolve, reject) => {
+  library ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = document.querySelector("meta[name=plotly]").content;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => { loading = undefined; reject(new Error("The plotting library could not be loaded; reload the page.")); };
+    script.onerror = () => { library = undefined; reject(new Error("The plotting library could not be loaded; reload the page.")); };
     document.head.append(script);
   });
-  return loading;
+  return library;
 }
 
 /**
@@ -26,7 +26,7 @@ export function figure(title, { note, controls = [], height = 340, click, name =
   const heading = fresh("figure");
   const canvas = h("div", { class: "plot", role: "img", "aria-labelledby": heading });
   canvas.style.height = `${height}px`;
-  const instead = h("div", { class: "instead" }, h("p", { class: "loading" }, "Reading trials …"));
+  const instead = h("div", { class: "instead" }, loading("Reading trials …"));
   canvas.hidden = true;
   const slug = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
   let make, last, drawn = false, active = true;

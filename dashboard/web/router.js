@@ -6,11 +6,16 @@ export function here() {
   return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
 }
 
-/** A link: `link(["jobs", id], {tab: "trials"})`. */
-export function link(path, query = {}) {
+/** `place?name=value&…`; lists become repeated names, what is empty is left out. */
+export function queried(place, query) {
   const pairs = Object.entries(query).flatMap(([k, v]) => (Array.isArray(v) ? v.map((one) => [k, one]) : [[k, v]]));
   const text = new URLSearchParams(pairs.filter(([, v]) => v !== undefined && v !== null && v !== "" && v !== false)).toString();
-  return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
+  return text ? `${place}?${text}` : place;
+}
+
+/** A link: `link(["jobs", id], {tab: "trials"})`. */
+export function link(path, query = {}) {
+  return queried(`#/${path.map(encodeURIComponent).join("/")}`, query);
 }
 
 export function go(path, query) {

@@ -20,6 +20,7 @@ from rich.text import Text
 from nas.cli.options import DEFAULT_HOME, Home, Server, Store, existing, out
 from nas.client import Client, ClientJob, ServerError
 from nas.core import InvalidInputError, JobState
+from nas.core.trial import MARKS
 
 ACTIVE = (JobState.RUNNING, JobState.CREATED, JobState.PAUSED)
 """Shown first, in this order; then whatever else is newest."""
@@ -165,7 +166,7 @@ def _jobs(frame: Frame) -> RenderableType:
             escape(job.job.name),
             Text(state, style=STYLES.get(job.state, "")),
             f"{done} of {asked}{_failures(told)}",
-            "\n".join(f"{metric} {value:.4g}" for metric, value in told["best"].items()),
+            "\n".join(f"{m} {_mark(told, m)}{value:.4g}" for m, value in told["best"].items()),
             "" if pace is None else f"{pace:,.1f}",
             "" if told["last_event_at"] is None else _age(frame.at - told["last_event_at"]),
             "" if workers is None else str(workers),
@@ -177,6 +178,11 @@ def _table(title: str) -> Table:
     return Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
     )
+
+
+def _mark(told: Mapping[str, Any], metric: str) -> str:
+    """What stands before a best value that nobody measured."""
+    return MARKS.get(told["kinds"].get(metric, ""), "")
 
 
 def _failures(told: Mapping[str, Any]) -> str:

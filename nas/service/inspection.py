@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nas import analysis
-from nas.core import InvalidInputError, Job, Trial
+from nas.core import Candidate, InvalidInputError, Job, Trial
 from nas.jobs import Workspace, spec_of
 from nas.service.columns import Outcomes
 from nas.service.thinning import evenly
 from nas.service.views import kinds_of
 from searchspaces import ModelFamily
-from searchspaces.traced.family import WHOLE
 
 MOST_TRIALS = 1000
 
@@ -93,33 +92,46 @@ def layers_of(workspace: Workspace, job: Job, trial: Trial) -> list[dict[str, An
     family.space.row(trial.candidate)
     network = family.build(trial.candidate)
     family.prune(network, trial.candidate)
-    return _layers(network.eval(), family, family.bits(trial.candidate))
+    found = _layers(network.eval(), family, trial.candidate)
+    times = trial.source("latency_ms").get("modules_ms", {})
+    return [{**layer, "ms": _ms(layer["name"], times)} for layer in found]
 
 
-def _layers(network: nn.Module, family: ModelFamily, bits: Any) -> list[dict[str, Any]]:
+def _ms(name: str, times: Mapping[str, float]) -> float | None:
+    """What a layer takes with its quantizers and activation; None where nobody timed it."""
+    unit = name.rpartition(".")[0]
+    own = [ms for module, ms in times.items() if f"{module}.".startswith(f"{unit}.")]
+    return sum(own) if own else None
+
+
+def _layers(network: nn.Module, family: ModelFamily, candidate: Candidate) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     names = {module: name for name, module in network.named_modules()}
-    stages = list(bits)
+    parts = {
+        module: part
+        for name, part in family.parts(network, candidate).items()
+        for module in network.get_submodule(name).modules()
+    }
 
     def note(module: nn.Module, _: object, out: torch.Tensor) -> None:
         assert isinstance(module, (nn.Conv2d, nn.Linear))
         name = names[module]
         owner = network.get_submodule(name.rpartition(".")[0]) if "." in name else network
         sparsity = getattr(owner, "sparsity", None)
-        stage = _stage_of(name, stages)
+        part = parts[module]
         n_weights, n_out = module.weight.numel(), module.weight.shape[0]
         left = int((sparsity.mask(module.weight) if sparsity else module.weight != 0).sum())
         found.append(
             {
                 "name": name,
-                "stage": stage,
+                "part": part.name,
                 **_shape(module, out),
                 "n_out": n_out,
                 "params": n_weights + n_out,
                 "macs": round(out.numel() * left / n_out),
                 "zeros": 1 - left / n_weights,
-                "weight_bits": bits[stage][0] if stage else None,
-                "activation_bits": bits[stage][1] if stage else None,
+                "weight_bits": part.bits.weight,
+                "activation_bits": part.bits.activation,
             }
         )
 
@@ -133,14 +145,6 @@ def _layers(network: nn.Module, family: ModelFamily, bits: Any) -> list[dict[str
     for hook in hooks:
         hook.remove()
     return found
-
-
-def _stage_of(name: str, stages: Sequence[str]) -> str | None:
-    """The stage whose number or name is part of a layer's name, or that is the whole network."""
-    if list(stages) == [WHOLE]:
-        return WHOLE
-    within = [f"stages.{i}." in f"{name}." or f".{s}." in f".{name}." for i, s in enumerate(stages)]
-    return next((s for s, is_in in zip(stages, within, strict=True) if is_in), None)
 
 
 def _shape(module: nn.Conv2d | nn.Linear, out: torch.Tensor) -> dict[str, Any]:

@@ -21,10 +21,12 @@ from nas.core import Job, NasError
 from workers.machine import detached, total_memory, usable_cpus
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
     from ray.util.state.common import NodeState
 
 LOG = "driver.log"
+NAS_JOB = "nas_job"
+"""Whose value among a Ray job's metadata is the id of the job it drives."""
 CLOSE_SECONDS = 20.0
 FRESH_SECONDS = 10.0
 
@@ -74,6 +76,10 @@ class Launcher(ABC):
         """Trials that may run at once over all jobs."""
 
     @abstractmethod
+    def page(self, job_id: str) -> str | None:
+        """Where people see a job's newest driver, its logs and tasks; None where they do not."""
+
+    @abstractmethod
     def close(self) -> None:
         """Stop the drivers this launcher started, so that their jobs can be resumed."""
 
@@ -115,6 +121,10 @@ class Processes(Launcher):
         """Trials that may run at once."""
         return self._n_workers
 
+    def page(self, job_id: str) -> str | None:
+        """Nowhere."""
+        return None
+
     def close(self) -> None:
         """Ask every driver to stop, and wait."""
         alive = [p for p in self._running.values() if p.poll() is None]
@@ -150,7 +160,7 @@ class RayJobs(Launcher):
         command = shlex.join(
             driver_command(self._python, job.job_id, self._home, "ray", "--address", "auto")
         )
-        metadata = {"job_name": f"{job.name} ({job.job_id})", "nas_job": job.job_id}
+        metadata = {"job_name": f"{job.name} ({job.job_id})", NAS_JOB: job.job_id}
         with _translated():
             self._ids[job.job_id] = self._client().submit_job(
                 entrypoint=command,
@@ -183,6 +193,15 @@ class RayJobs(Launcher):
                 self._nodes, self._asked_at = tuple(map(_node, alive)), time.monotonic()
         return max(1, sum(node.n_cpus for node in self._nodes))
 
+    def page(self, job_id: str) -> str | None:
+        """On the Ray dashboard, whichever server started the driver."""
+        with contextlib.suppress(NasError), _translated():
+            found = [j for j in self._client().list_jobs() if _nas_job(j) == job_id]
+            if found:
+                newest = max(found, key=lambda driver: driver.start_time or 0)
+                return f"{self._address().rstrip('/')}/#/jobs/{newest.submission_id}"
+        return None
+
     def close(self) -> None:
         """Leave the drivers alone: they belong to the cluster, and the next server finds them."""
 
@@ -196,6 +215,11 @@ def driver_command(python: str, job_id: str, home: Path, executor: str, *options
     """The command that drives a job to its end."""
     where = ("--home", str(home), "--executor", executor)
     return [python, "-m", "nas", "drive", job_id, *where, *options]
+
+
+def _nas_job(driver: JobDetails) -> str | None:
+    """Id of the job that a Ray job drives."""
+    return (driver.metadata or {}).get(NAS_JOB)
 
 
 def _node(found: NodeState) -> Node:

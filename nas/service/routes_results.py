@@ -23,7 +23,7 @@ from nas.core import (
 from nas.core.wire import event_to_json, job_to_json, trial_to_json
 from nas.reporting import write_report
 from nas.service.context import Service
-from nas.service.schemas import FrontBody, Page, ProgressBody, TrialBody, answers
+from nas.service.schemas import FrontBody, OneTrialBody, Page, ProgressBody, TrialBody, answers
 from nas.service.security import AnyUser, TheService
 from nas.service.views import front_of, progress_of
 
@@ -59,12 +59,16 @@ def trials(
     return {"items": [trial_to_json(trial) for trial in found], "next": last}
 
 
-@router.get("/jobs/{job_id}/trials/{number}", response_model=TrialBody)
+@router.get("/jobs/{job_id}/trials/{number}", response_model=OneTrialBody)
 def trial(job_id: str, number: int, user: AnyUser, service: TheService) -> dict[str, Any]:
-    """One trial."""
+    """One trial, and how each of its metrics came about."""
     if not 0 <= number < 2**31:
         raise InvalidInputError("number", number, "a trial's number")
-    return trial_to_json(service.trials(user, job_id).trial(number))
+    found = service.trials(user, job_id).trial(number)
+    sources = {
+        m: {"kind": found.kind(m), "on": found.source(m).get("on", "")} for m in found.metrics
+    }
+    return {**trial_to_json(found), "sources": sources}
 
 
 @router.get("/jobs/{job_id}/front", response_model=FrontBody)

@@ -35,6 +35,7 @@ from nas.service.context import Service
 from nas.service.inspection import analysis_of, layers_of, tau_of
 from nas.service.schemas import (
     AnalysisBody,
+    DriverBody,
     LayerBody,
     NamedBody,
     SubmitBody,
@@ -125,8 +126,8 @@ def summary(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """
     job = service.job(user, job_id)
     spec, found = JobSpec.parse(job.spec), service.outcomes(job.job_id)
-    told = found.shared.once(("summary", spec.goals), lambda: summary_of(spec.goals, found))
     trials = service.store.trial_store(job.job_id)
+    told = found.shared.once(("summary", spec.goals), lambda: summary_of(trials, spec.goals, found))
     last = trials.events(max(trials.last_sequence() - 1, 0), 1)
     asked = spec.budget.trials + spec.budget.finalists
     left, n = max(asked - told["n_evaluated"], 0), len(found) - 1
@@ -139,6 +140,13 @@ def summary(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     }
 
 
+@router.get("/jobs/{job_id}/driver", response_model=DriverBody)
+def driver(job_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
+    """Where the job's driver is shown, with its logs and tasks."""
+    job, launcher = service.job(user, job_id), service.launcher
+    return {"page": None if launcher is None else launcher.page(job.job_id)}
+
+
 @router.get("/compare")
 def compare(
     user: AnyUser, service: TheService, job: Annotated[list[str], Query(min_length=1, max_length=8)]
@@ -146,7 +154,9 @@ def compare(
     """Hypervolume of jobs with the same objectives in one box, over trials and seconds; fronts."""
     compared = [service.job(user, job_id) for job_id in dict.fromkeys(job)]
     specs = [JobSpec.parse(j.spec) for j in compared]
-    return comparison_of(compared, specs, [service.outcomes(j.job_id) for j in compared])
+    stores = [service.store.trial_store(j.job_id) for j in compared]
+    found = [service.outcomes(j.job_id) for j in compared]
+    return comparison_of(compared, specs, stores, found)
 
 
 @router.get("/jobs/{job_id}/analysis", response_model=AnalysisBody)

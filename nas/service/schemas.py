@@ -78,6 +78,19 @@ class TrialBody(BaseModel):
     seconds: float
 
 
+class SourceBody(BaseModel):
+    """How a metric came about."""
+
+    kind: str = Field(description="measured, computed, simulated, predicted; empty where unknown")
+    on: str
+
+
+class OneTrialBody(TrialBody):
+    """One trial, and how each of its metrics came about."""
+
+    sources: dict[str, SourceBody]
+
+
 class FrontBody(BaseModel):
     """The Pareto front as it stands, best first by the first objective."""
 
@@ -148,6 +161,12 @@ class ClusterBody(BaseModel):
     workers: int | None = Field(description="trials at once over all jobs, where that is known")
     dashboard: str | None = Field(description="URL of Ray's")
     nodes: list[NodeBody]
+
+
+class DriverBody(BaseModel):
+    """Who drives a job."""
+
+    page: str | None = Field(description="URL on Ray's dashboard, where the job runs on Ray")
 
 
 class TokenRequest(BaseModel):
@@ -377,7 +396,7 @@ class LayerBody(BaseModel):
     """A layer with weights, after pruning."""
 
     name: str
-    stage: str | None
+    part: str = Field(description="of the network: stem, stage1 …")
     kind: str
     n_in: int
     n_out: int
@@ -388,8 +407,9 @@ class LayerBody(BaseModel):
     params: int
     macs: int
     zeros: float = Field(description="share of weights that are zero")
-    weight_bits: int | None
-    activation_bits: int | None
+    weight_bits: int
+    activation_bits: int
+    ms: float | None = Field(description="of the exported file, by the runtime's own profile")
 
 
 class SessionRequest(BaseModel):

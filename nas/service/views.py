@@ -21,7 +21,7 @@ from nas.core import (
     front_rows,
     reference_point,
 )
-from nas.core.trial import MOST_NUMBERS
+from nas.core.trial import MARKS, MOST_NUMBERS
 from nas.core.wire import job_to_json, trial_to_json
 from nas.service.columns import FIDELITIES, Outcomes
 from nas.service.thinning import evenly, spread, thinned
@@ -141,13 +141,17 @@ def decisions_of(limit: int, goals: Goals, found: Outcomes) -> dict[str, Any]:
     }
 
 
-def summary_of(goals: Goals, found: Outcomes) -> dict[str, Any]:
-    """Best feasible values, size of the front, a small curve of hypervolume, time and pace."""
+def summary_of(trials: TrialStore, goals: Goals, found: Outcomes) -> dict[str, Any]:
+    """Best feasible values, size of the front, a small curve of hypervolume, time and pace.
+
+    `kinds` tells of best values that nobody measured.
+    """
     body: dict[str, Any] = {
         "n_evaluated": int((found.fidelity >= 0).sum()),
         "span_seconds": float(np.ptp(found.at)) if len(found) else 0.0,
         "trials_per_minute": _pace(found.at[-N_PACE:]),
         "best": {},
+        "kinds": {},
         "n_front": 0,
         "fidelity": None,
         "hypervolume": [],
@@ -155,13 +159,15 @@ def summary_of(goals: Goals, found: Outcomes) -> dict[str, Any]:
     if found.searched is None:
         return body
     trusted = max(found.scores, key=lambda f: f.rank)
-    losses, violations = found.losses(goals, found.scored(trusted))
-    able = losses[(violations == 0.0) & np.isfinite(losses).all(axis=1)]
-    metrics = [o.metric for o in goals.objectives]
-    if len(able):
-        signs = goals.losses({m: np.ones(1) for m in metrics})[0]
-        best = (able.min(axis=0) * signs).tolist()
-        body["best"] = dict(zip(metrics, best, strict=True))
+    at = found.scored(trusted)
+    losses, violations = found.losses(goals, at)
+    able = (violations == 0.0) & np.isfinite(losses).all(axis=1)
+    if able.any():
+        leaders = at[able][losses[able].argmin(axis=0)].tolist()
+        best = {o.metric: i for o, i in zip(goals.objectives, leaders, strict=True)}
+        body["best"] = {m: float(found.metrics[m][i]) for m, i in best.items()}
+        kinds = {m: kinds_of(m, np.array([i]), trials, found)[0] for m, i in best.items()}
+        body["kinds"] = {m: kind for m, kind in kinds.items() if kind in MARKS}
     entered, at_end = found.history(goals)
     on = entered & (at_end == len(found)) & (found.fidelity == trusted.rank)
     trace = found.trace(goals)
@@ -177,7 +183,10 @@ def _pace(at: NDArray[np.float64]) -> float | None:
 
 
 def comparison_of(
-    compared: Sequence[Job], specs: Sequence[JobSpec], found: Sequence[Outcomes]
+    compared: Sequence[Job],
+    specs: Sequence[JobSpec],
+    stores: Sequence[TrialStore],
+    found: Sequence[Outcomes],
 ) -> dict[str, Any]:
     """Jobs with the same objectives beside each other, their hypervolumes in one box.
 
@@ -200,20 +209,26 @@ def comparison_of(
     return {
         "objectives": [str(o) for o in objectives],
         "jobs": [
-            _compared(j, spec, o, rows, trace)
-            for j, spec, o, rows, trace in zip(compared, specs, found, at, traces, strict=True)
+            _compared(*parts)
+            for parts in zip(compared, specs, stores, found, at, traces, strict=True)
         ],
     }
 
 
 def _compared(
-    job: Job, spec: JobSpec, found: Outcomes, at: NDArray[np.int64], trace: NDArray[np.float64]
+    job: Job,
+    spec: JobSpec,
+    trials: TrialStore,
+    found: Outcomes,
+    at: NDArray[np.int64],
+    trace: NDArray[np.float64],
 ) -> dict[str, Any]:
     shown = evenly(len(at), 1000)
     entered, left = found.history(spec.goals)
     on = np.flatnonzero(entered & (left == len(found)))
     trusted = max((found.fidelity[i] for i in on), default=-1)
     on = on[found.fidelity[on] == trusted]
+    metrics = [o.metric for o in spec.goals.objectives] if len(on) else []
     return {
         "job": job_to_json(job),
         "fidelity": found.searched.value if found.searched else None,
@@ -221,9 +236,8 @@ def _compared(
         "seconds": (found.at[at[shown]] - job.created_at).tolist(),
         "hypervolume": trace[shown].tolist(),
         "front_fidelity": FIDELITIES[trusted].value if trusted >= 0 else None,
-        "front": {
-            o.metric: _plain(found.metrics[o.metric][on]) for o in spec.goals.objectives if len(on)
-        },
+        "front": {m: _plain(found.metrics[m][on]) for m in metrics},
+        "kinds": {m: kinds_of(m, on, trials, found) for m in metrics},
         "numbers": found.number[on].tolist(),
     }
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nas.core import Candidate, CostTable, Genotypes, InvalidInputError, SearchSpace
-from searchspaces._base import ModelFamily, Supernet
+from searchspaces._base import ModelFamily, Part, Supernet
 from searchspaces.cells.costs import cell_costs
 from searchspaces.cells.network import CellNetwork, Graph, quantize_cells, sparsify_edges
 from searchspaces.cells.options import CellOptions
@@ -89,6 +89,19 @@ class CellFamily(ModelFamily):
         """(weight bits, activation bits) by stage name; 32 is float."""
         bits = zip(STAGES, self.stage_bits(candidate), strict=True)
         return {name: (b.weight, b.activation) for name, b in bits}
+
+    def parts(self, network: nn.Module, candidate: Candidate) -> Mapping[str, Part]:
+        """Stem, cells and classifier."""
+        bits = self.stage_bits(candidate)
+        sites = enumerate(self.skeleton.sites)
+        return {
+            "stem": Part("stem", bits[0].at_edge()),
+            **{
+                f"cells.{i}": Part(f"{STAGES[site.stage]}, cell {i + 1}", bits[site.stage])
+                for i, site in sites
+            },
+            "classifier": Part("classifier", bits[-1].at_edge()),
+        }
 
     def costs(self, rows: Genotypes) -> CostTable:
         """`(n,)` columns for `(n, d)` rows; see the base class, and `cells/costs.py` for the peak.

@@ -21,7 +21,7 @@ from nas.core import (
     SearchSpace,
     Value,
 )
-from searchspaces._base import ModelFamily, Supernet
+from searchspaces._base import ModelFamily, Part, Supernet
 from searchspaces.compression import StageBits, quantization_space
 from searchspaces.costs import BitColumns, SparsityColumn
 from searchspaces.layers import DENSE, Sparsity
@@ -29,7 +29,7 @@ from searchspaces.options import Options, check_texts
 from searchspaces.relaxed._base import RelaxedNetwork
 from searchspaces.traced.costs import Layout
 from searchspaces.traced.graph import TracedNetwork, traced
-from searchspaces.traced.quantization import quantize_graph, sparsify_graph
+from searchspaces.traced.quantization import bits_of, quantize_graph, sparsify_graph
 
 REMEMBERED = 65_536
 """Architectures whose layout is kept, a few kilobytes each."""
@@ -122,8 +122,7 @@ class TracedFamily(ModelFamily):
 
     def quantize(self, network: nn.Module, candidate: Candidate) -> None:
         """Fold batch norms and attach fake quantizers, observing; after `prune`."""
-        bits = [StageBits.of(candidate, name) for name in self._stages]
-        quantize_graph(_traced(network), bits)
+        quantize_graph(_traced(network), self._bits(candidate))
 
     def costs(self, rows: Genotypes) -> CostTable:
         """`(n,)` columns for `(n, d)` rows; see the base class and `Layout.tally`."""
@@ -143,9 +142,16 @@ class TracedFamily(ModelFamily):
 
     def bits(self, candidate: Candidate) -> Mapping[str, tuple[int, int]]:
         """(weight bits, activation bits) by stage name; 32 is float."""
-        names = self.stages or (WHOLE,)
-        bits = [StageBits.of(candidate, stage) for stage in self._stages]
-        return {n: (b.weight, b.activation) for n, b in zip(names, bits, strict=True)}
+        bits = zip(self.stages or (WHOLE,), self._bits(candidate), strict=True)
+        return {name: (b.weight, b.activation) for name, b in bits}
+
+    def parts(self, network: nn.Module, candidate: Candidate) -> Mapping[str, Part]:
+        """Every unit of the graph, named after its stage."""
+        names, bits = self.stages or (WHOLE,), self._bits(candidate)
+        return {
+            f"body.{unit}": Part(names[mark.stage], bits_of(mark, bits))
+            for unit, mark in _traced(network).marks.items()
+        }
 
     def supernet(self) -> Supernet:
         """Refuses: nothing says which weights of your networks are shared.
@@ -166,6 +172,9 @@ class TracedFamily(ModelFamily):
     @property
     def _stages(self) -> tuple[str, ...]:
         return tuple(f"stage{i + 1}" for i in range(max(1, len(self.stages))))
+
+    def _bits(self, candidate: Candidate) -> list[StageBits]:
+        return [StageBits.of(candidate, name) for name in self._stages]
 
     def _space(self) -> SearchSpace:
         o, zeros = self.options, []

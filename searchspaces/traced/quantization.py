@@ -8,7 +8,7 @@ from torch import fx
 
 from searchspaces.compression.quantization import NewQuantizers, StageBits, fold_norms, place_conv
 from searchspaces.layers import FLOAT_BITS, ConvUnit, LinearUnit, Rounding, Sparsity
-from searchspaces.traced.graph import TracedNetwork
+from searchspaces.traced.graph import Mark, TracedNetwork
 
 
 def sparsify_graph(network: TracedNetwork, patterns: Sequence[Sparsity | None]) -> None:
@@ -33,7 +33,7 @@ def quantize_graph(network: TracedNetwork, bits: Sequence[StageBits]) -> None:
         unit = network.unit(node)
         if unit is None:
             continue
-        given = bits_of(network, node, bits)
+        given = bits_of(network.marks[str(node.target)], bits)
         if isinstance(unit, ConvUnit):
             place_conv(unit, given, placement)
         elif isinstance(unit, LinearUnit):
@@ -45,9 +45,8 @@ def quantize_graph(network: TracedNetwork, bits: Sequence[StageBits]) -> None:
     network.body.recompile()
 
 
-def bits_of(network: TracedNetwork, node: fx.Node, bits: Sequence[StageBits]) -> StageBits:
-    """Of a unit or rounding."""
-    mark = network.marks[str(node.target)]
+def bits_of(mark: Mark, bits: Sequence[StageBits]) -> StageBits:
+    """Of what is marked; `bits` has one per stage."""
     return bits[mark.stage].at_edge() if mark.is_edge else bits[mark.stage]
 
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from nas.client import Client
-from nas.core import Candidate, Evaluate, Fidelity, JobState, TrainShared
+from nas.core import Candidate, Evaluate, Fidelity, JobState, TrainShared, TrialQuery
 from nas.service import Server
 from tests.service.conftest import SPEC
 from tests.service.test_devices import PROFILE
 
+NASTY = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
+"""A job's name."""
 LATENCY = "latency_ms@pi"
 GOALS = ["accuracy", LATENCY, "weight_bytes"]
 MEASURED = {"kind": "measured", "on": "exported ONNX file on pi, batch 1"}
 PREDICTED = {"kind": "predicted", "on": "pi, which is offline, from files it measured before"}
 SIMULATED = {"kind": "simulated", "on": "fake-quantized network, validation"}
+TIMED = {
+    **{"kind": "measured", "on": "exported ONNX file, batch 1"},
+    "modules_ms": {
+        **{"stem": 0.02, "stem.output_quantizer": 0.01, "stages.0.blocks.0.expand": 0.01},
+        **{"stages.0.blocks.0.depthwise": 0.04, "stages.0.blocks.0.project": 0.01},
+        **{"stages.0.blocks.0": 0.002, "head": 0.005, "classifier": 0.001, "": 0.002},
+    },
+}
 COMPUTED = {"kind": "computed", "on": "closed form"}
 N_TRAINED, N_PREDICTED, N_DEPLOYED = 24, 8, 2
+RICH = {**SPEC, "objectives": GOALS, "devices": ["cpu", "pi"], "supernet": {"epochs": 30}}
 
 
 def rich_job(server: Server) -> str:
@@ -23,8 +34,7 @@ def rich_job(server: Server) -> str:
     devices = store.devices()
     devices.register("pi", "one", "lab", {"processor": "Cortex-A72"}, 1e6)
     with Client(server.url) as client:
-        spec = {**SPEC, "objectives": GOALS, "devices": ["cpu", "pi"], "supernet": {"epochs": 30}}
-        job_id = client.submit(**spec, name="everything").job_id  # type: ignore[arg-type]
+        job_id = client.submit(**RICH, name="everything").job_id  # type: ignore[arg-type]
     trials = store.trial_store(job_id)
     history = [
         {"epoch": i, "largest_loss": 2.3 / i**0.5, "student_loss": 2.3 / i**0.3}
@@ -54,6 +64,7 @@ def rich_job(server: Server) -> str:
             "accuracy": MEASURED if deployed else SIMULATED,
             LATENCY: PREDICTED if away else MEASURED,
             "costs": COMPUTED,
+            **({"latency_ms": TIMED} if deployed else {}),
         }
         trials.finish(trial.completed(metrics, provenance, seconds=1.0 + i))
         if not away:
@@ -64,4 +75,17 @@ def rich_job(server: Server) -> str:
             latency = {**PROFILE["latency_ms"], "p50": milliseconds}  # type: ignore[dict-item]
             devices.report(work.work_id, claimed.claim, {**PROFILE, "latency_ms": latency}, None)
     store.set_state(job_id, JobState.COMPLETED)
+    return job_id
+
+
+def away_job(server: Server, rich: str) -> str:
+    """Id of a job that has of a rich one the trials whose latency was predicted, and no other."""
+    store = server.workspace.store
+    with Client(server.url) as client:
+        job_id = client.submit(**RICH, name="pi away", seed=1).job_id  # type: ignore[arg-type]
+    trials = store.trial_store(job_id)
+    for trial in store.trial_store(rich).page(TrialQuery()):
+        if trial.kind(LATENCY) == "predicted":
+            trials.finish(trials.create(trial.task).completed(trial.metrics, trial.provenance))
+    store.set_state(job_id, JobState.CANCELLED)
     return job_id

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 from nas.client import Client
 from nas.core import JobState, Role
 from nas.service import Server, ServiceSettings
-from tests.dashboard.conftest import AXE
-from tests.dashboard.made_up import LATENCY, N_PREDICTED, N_TRAINED, rich_job
+from nas.service.launchers import Processes
+from tests.dashboard.looking import download, settled
+from tests.dashboard.made_up import NASTY
 from tests.service.conftest import SPEC, add_trials
-
-SHOTS = os.environ.get("NAS_SCREENSHOTS")
-"""Folder for a screenshot of every page, light and dark, wide and narrow; none without it."""
-EVERY = tuple(product(("light", "dark"), (("desktop", 1280), ("phone", 390))))
-
-NASTY = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
@@ -34,46 +27,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("live")
     with Server(ServiceSettings(home, port=0, ray="local", workers=1)) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Leaves jobs alone; one of them has 120 made-up trials and a name of markup."""
-    with Server(
-        ServiceSettings(tmp_path_factory.mktemp("still"), port=0, supervise=False)
-    ) as server:
-        store = server.workspace.store
-        with Client(server.url) as client:
-            job = client.submit(**{**SPEC, "name": NASTY, "constraints": ["weight_bytes<=3000"]})
-            add_trials(store, job.job_id, 120, 117)
-            client.submit(**{**SPEC, "name": "waiting"})
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rich(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """URL of a server that drives no job, and id of a job with everything that pages show."""
-    settings = ServiceSettings(tmp_path_factory.mktemp("rich"), port=0, supervise=False)
-    with Server(settings) as server:
-        yield server.url, rich_job(server)
-
-
-@pytest.fixture
-def nasty(still: Server) -> str:
-    return next(j.job_id for j in still.workspace.store.jobs() if j.name == NASTY)
-
-
-def settled(page: Page) -> None:
-    page.locator("main h1, main .empty").first.wait_for()
-    expect(page.locator(".loading")).to_have_count(0)
-
-
-def download(page: Page, click: Callable[[], None], folder: Path) -> Path:
-    with page.expect_download() as found:
-        click()
-    path = folder / found.value.suggested_filename
-    found.value.save_as(path)
-    return path
 
 
 @pytest.mark.slow
@@ -105,6 +58,7 @@ def test_from_the_form_to_a_model_that_runs(live: Server, page: Page, tmp_path: 
     best.get_by_role("link").first.click()
     expect(page.get_by_role("heading", name=re.compile("Candidate"))).to_be_visible()
     expect(page.locator(".network .layer").first).to_contain_text("convolution 3")
+    expect(page.locator(".network .layer").first).to_contain_text(re.compile(r"\d\.\d %"))
     model = download(page, lambda: page.get_by_role("link", name="Model").click(), tmp_path)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
@@ -228,6 +182,27 @@ def test_news_arrive_without_reloading(still: Server, page: Page) -> None:
     assert job.job_id not in [j.job_id for j in store.jobs()]
 
 
+class OnRay(Processes):
+    """Says where Ray shows a job, as `RayJobs` does."""
+
+    def page(self, job_id: str) -> str | None:
+        return f"http://ray:8265/#/jobs/nas-{job_id}-1"
+
+
+def test_jobs_lead_to_the_ray_dashboard(page: Page, tmp_path: Path) -> None:
+    with Server(ServiceSettings(tmp_path, port=0, supervise=False)) as server:
+        with Client(server.url) as client:
+            job = client.submit(**SPEC)
+        server.workspace.store.set_state(job.job_id, JobState.RUNNING)
+        service = server.app.state.service
+        service.launcher = OnRay(tmp_path, "sqlite:///x", 1)
+        service.dashboard = "http://ray:8265"
+        there = f"http://ray:8265/#/jobs/nas-{job.job_id}-1"
+        for place in (f"jobs/{job.job_id}", "system"):
+            page.goto(f"{server.url}/#/{place}")
+            expect(page.get_by_role("link", name="On Ray")).to_have_attribute("href", there)
+
+
 def test_logging_in_and_out(page: Page, tmp_path: Path) -> None:
     with Server(ServiceSettings(tmp_path, port=0, supervise=False)) as server:
         _, secret = server.workspace.store.accounts().create_token("t", "ann", Role.USER)
@@ -264,128 +239,3 @@ def test_keyboard_theme_and_missing_pages(still: Server, page: Page) -> None:
     assert page.evaluate(paper) != light
     page.goto(f"{still.url}/#/jobs/none")
     expect(page.get_by_text("Not found")).to_be_visible()
-
-
-DRAWN = """() => [...document.querySelectorAll(".plot")].every(
-  (plot) => plot.hidden || plot.querySelector(".trace, .hm"))"""
-TRACES = "() => document.querySelector('.plot').data.map(t => [t.name, t.x.length, t.marker])"
-
-
-def test_values_that_nobody_measured_look_different_everywhere(
-    rich: tuple[str, str], page: Page, tmp_path: Path
-) -> None:
-    url, job_id = rich
-    page.goto(f"{url}/#/jobs/{job_id}?color=none")
-    settled(page)
-    card = page.locator("section.figure", has=page.get_by_role("heading", name="Trade-offs"))
-    expect(card.locator(".plot .point").first).to_be_attached(timeout=20_000)
-    traces = {name: (n, marker) for name, n, marker in page.evaluate(TRACES)}
-    assert traces["inherited, predicted"][0] == N_PREDICTED
-    assert traces["inherited, simulated"][0] == N_TRAINED - N_PREDICTED - 2
-    assert traces["deployed, measured"][0] == 2
-    symbols = {name: traces[name][1]["symbol"] for name in traces}
-    assert len({symbols[name] for name in traces if "," in name}) == 3
-    told = page.evaluate("document.querySelector('.plot').data.flatMap(t => t.text ?? [])")
-    assert sum("(predicted)" in text for text in told) >= N_PREDICTED
-    page.goto(f"{url}/#/jobs/{job_id}/trials?fidelity=inherited&sort=number&descending=no")
-    rows = page.locator(".pane tbody tr")
-    expect(rows).to_have_count(N_TRAINED - 2)
-    expect(rows.first.locator(".marked")).to_have_count(1)
-    expect(rows.last.locator(".marked")).to_have_text(["~simulated0.740", "≈predicted3.200"])
-    expect(page.locator(".legend")).to_contain_text("≈ predicted")
-    file = download(
-        page, lambda: page.get_by_role("button", name="trials as CSV").click(), tmp_path
-    )
-    assert f"{LATENCY} is" in file.read_text().splitlines()[0]
-    page.goto(f"{url}/#/jobs/{job_id}/trials?fidelity=deployed")
-    expect(rows).to_have_count(2)
-    expect(page.locator(".marked")).to_have_count(0)
-    expect(page.locator(".legend")).to_have_count(0)
-
-
-def test_a_third_objective_colours_the_front(rich: tuple[str, str], page: Page) -> None:
-    url, job_id = rich
-    page.goto(f"{url}/#/jobs/{job_id}")
-    settled(page)
-    expect(page.get_by_label("Colour", exact=True)).to_have_value("weight_bytes")
-    expect(page.locator(".plot .point").first).to_be_attached(timeout=20_000)
-    shaded = [marker for _, n, marker in page.evaluate(TRACES) if n > 1 and "coloraxis" in marker]
-    assert len(shaded) == 3 and all(len(set(marker["color"])) > 1 for marker in shaded)
-    expect(page.locator(".plot").first).to_contain_text("weight (bytes)")
-    page.get_by_label("Colour", exact=True).select_option("none")
-    expect(page.locator(".plot .cbaxis")).to_have_count(0)
-    assert "color=none" in page.url
-
-
-def test_shared_weights_and_the_predictor_are_drawn_over_time(
-    rich: tuple[str, str], page: Page
-) -> None:
-    url, job_id = rich
-    page.goto(f"{url}/#/jobs/{job_id}")
-    page.get_by_role("link", name="Shared weights").click()
-    expect(page.locator(".plot .scatterlayer .js-line")).to_have_count(2)
-    expect(page.locator(".pane .told")).to_contain_text("30")
-    page.get_by_role("link", name="Decisions").click()
-    name = "How well the predictor ranks, over time"
-    card = page.locator("section.figure", has=page.get_by_role("heading", name=name))
-    expect(card.locator(".point").first).to_be_attached(timeout=60_000)
-    curves = page.evaluate("[...document.querySelectorAll('.plot')].at(-1).data.map(t => t.x)")
-    assert len(curves) == 2, "accuracy and latency are learned, bytes are computed"
-    assert all(x[0] >= 10 and x[-1] == N_TRAINED - 2 for x in curves)
-
-
-def test_devices_show_their_queue_and_how_well_they_are_predicted(
-    rich: tuple[str, str], page: Page
-) -> None:
-    url, _ = rich
-    page.goto(f"{url}/#/devices")
-    row = page.locator("tbody tr", has_text="Cortex-A72")
-    expect(row).to_contain_text("live")
-    card = page.locator("section.figure", has_text="pi: predicted against measured")
-    expect(card.locator(".point")).to_have_count(N_TRAINED - N_PREDICTED, timeout=60_000)
-    expect(card.locator(".note")).to_contain_text(re.compile(r"Median error \d"))
-
-
-def test_every_page_is_accessible_in_light_and_dark_and_fits_a_phone(
-    still: Server, rich: tuple[str, str], browser: Browser, nasty: str
-) -> None:
-    if not AXE.is_file():
-        pytest.skip("no axe-core: npm pack axe-core")
-    url, job_id = rich
-    names = ("decisions", "trials", "specification", "trials/3")
-    places = [f"{still.url}/#/{name}" for name in ("jobs", "new", "login", f"compare?job={nasty}")]
-    places += [f"{still.url}/#/jobs/{nasty}{part}" for part in ("", *(f"/{n}" for n in names))]
-    places += [
-        f"{url}/#/jobs/{job_id}{part}" for part in ("", "/supernet", *(f"/{n}" for n in names))
-    ]
-    places += [f"{url}/#/devices", f"{url}/#/system"]
-    found = {}
-    for scheme, (window, width) in EVERY if SHOTS else (EVERY[0], EVERY[-1]):
-        context = browser.new_context(
-            color_scheme=scheme,  # type: ignore[arg-type]
-            viewport={"width": width, "height": 900},
-        )
-        page = context.new_page()
-        for place in places:
-            page.goto("about:blank")
-            page.goto(place)
-            settled(page)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
-            shoot(page, place.replace(job_id, "job").replace(nasty, "nasty"), scheme, window)
-            page.evaluate(AXE.read_text())
-            told = page.evaluate(
-                "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
-            )
-            for v in told["violations"]:
-                where = [node["target"] for node in v["nodes"][:3]]
-                found[f"{scheme} {window} {place} {v['id']}"] = where
-        context.close()
-    assert found == {}
-
-
-def shoot(page: Page, place: str, scheme: str, window: str) -> None:
-    """Keep a screenshot of the whole page, its plots drawn, where that is wanted."""
-    if SHOTS:
-        page.wait_for_function(DRAWN)
-        name = re.sub(r"[^a-z0-9]+", "-", place.partition("#/")[2]).strip("-")
-        page.screenshot(path=Path(SHOTS) / f"{name}-{scheme}-{window}.png", full_page=True)

@@ -13,9 +13,11 @@ from dashboard.figures import (
     progress_figures,
     supernet_figure,
 )
+from dashboard.parallel import N_LINES, decisions_figure
 from dashboard.report import ReportContent, effort_share, render_report
 from dashboard.series import best_so_far, hypervolume_trace
 from nas.core import Candidate, Evaluate, Fidelity, Goals, TrainShared, Trial
+from nas.core.candidate import Value
 
 GOALS = Goals.parse(["accuracy", "latency_ms"], ["weight_bytes<=80"])
 
@@ -85,6 +87,38 @@ def test_progress_shows_search_trials_in_finish_order() -> None:
     figures = progress_figures(mixed, GOALS)
     assert list(figures)[1:] == ["best accuracy", "best latency (ms)"]
     assert all(len(figure.data[0].x) == 6 for figure in figures.values())
+
+
+def test_decisions_are_lines_through_options_in_order() -> None:
+    chosen: list[dict[str, Value]] = [
+        {"width": 24, "op": "b", "fixed": 1},
+        {"width": 8, "op": "a", "fixed": 1, "late": 2},
+        {"width": 16, "op": "b", "fixed": 1, "late": 4},
+    ]
+    scores = ((0.9, 3.0), (0.5, 2.0), (0.4, 2.5))
+    done = [
+        Trial(i, Evaluate(Candidate(values, str(i)), Fidelity.TRAINED)).completed(
+            {"accuracy": accuracy, "latency_ms": ms}
+        )
+        for i, (values, (accuracy, ms)) in enumerate(zip(chosen, scores, strict=True))
+    ]
+    figure = decisions_figure(done, Goals.parse(["accuracy", "latency_ms"]))
+    assert figure is not None
+    assert list(figure.layout.xaxis.ticktext) == ["width", "op", "late", "accuracy", "latency (ms)"]
+    dominated, front, marks = figure.data
+    assert dominated.y == (0.5, 1.0, 1.0, 0.0, 0.5, None)
+    assert front.y[:6] == (1.0, 1.0, None, 1.0, 1.0, None) and len(front.y) == 12
+    assert [t for x, t in zip(marks.x, marks.text, strict=True) if x == 0] == ["8", "16", "24"]
+    assert decisions_figure([], GOALS) is None
+
+
+def test_of_many_trials_an_even_share_is_drawn_and_all_of_the_front() -> None:
+    figure = decisions_figure(trials(2000), GOALS)
+    assert figure is not None
+    others, front, _ = figure.data
+    n_axes = len(figure.layout.xaxis.ticktext)
+    assert 200 < len(others.x) / (n_axes + 1) <= N_LINES
+    assert len(front.x) >= n_axes
 
 
 def test_importances_show_the_largest_on_top() -> None:

@@ -10,7 +10,7 @@ from nas.core import Role
 from nas.service import Server
 from nas.service.launchers import Processes
 from predictors.latency import MIN_LESSONS, held_out
-from tests.dashboard.made_up import LATENCY, N_DEPLOYED, N_PREDICTED, N_TRAINED, rich_job
+from tests.dashboard.made_up import LATENCY, N_DEPLOYED, N_PREDICTED, N_TRAINED, away_job, rich_job
 from tests.service.conftest import SPEC, add_trials
 
 
@@ -41,6 +41,45 @@ def test_points_tell_how_each_value_came_about_and_a_third_metric(rich: httpx.Cl
     assert len(told["color"]) == len(told["x"]) and min(told["color"]) > 1000
     costs = rich.get("/points", params={"x": "weight_bytes", "y": "accuracy"}).json()
     assert set(costs["kinds"]["weight_bytes"]) == {"computed"} and costs["color"] is None
+
+
+def test_best_values_tell_how_they_came_about(rich: httpx.Client, server: Server) -> None:
+    finalists = rich.get("/summary").json()
+    assert finalists["fidelity"] == "deployed" and finalists["kinds"] == {}
+    job_id = rich.base_url.path.strip("/").rpartition("/")[2]
+    away = away_job(server, job_id)
+    summary = httpx.get(f"{server.url}/v1/jobs/{away}/summary").json()
+    assert summary["kinds"] == {"accuracy": "simulated", LATENCY: "predicted"}
+    asked = {"job": [job_id, away]}
+    both = httpx.get(f"{server.url}/v1/compare", params=asked).json()["jobs"]
+    kinds = [{m: set(told) for m, told in job["kinds"].items()} for job in both]
+    assert kinds[0] == {
+        "accuracy": {"measured"},
+        LATENCY: {"measured"},
+        "weight_bytes": {"computed"},
+    }
+    assert kinds[1] == {
+        "accuracy": {"simulated"},
+        LATENCY: {"predicted"},
+        "weight_bytes": {"computed"},
+    }
+    assert all(len(j["kinds"]["accuracy"]) == len(j["numbers"]) > 0 for j in both)
+
+
+def test_a_trial_tells_how_each_metric_came_about(rich: httpx.Client) -> None:
+    away = N_TRAINED - N_DEPLOYED
+    told = {m: s["kind"] for m, s in rich.get(f"/trials/{away}").json()["sources"].items()}
+    assert told == {"accuracy": "simulated", LATENCY: "predicted", "weight_bytes": "computed"}
+    assert rich.get(f"/trials/{away}").json()["sources"][LATENCY]["on"].startswith("pi, which")
+
+
+def test_layers_tell_what_they_take_where_that_was_timed(rich: httpx.Client) -> None:
+    layers = rich.get(f"/trials/{N_TRAINED}/layers", timeout=60).json()
+    times = {layer["name"]: layer["ms"] for layer in layers}
+    assert times["stem.conv"] == pytest.approx(0.03), "its quantizer belongs to it"
+    assert times["stages.0.blocks.0.depthwise.conv"] == 0.04
+    assert sum(times.values()) == pytest.approx(0.096), "the rest goes between layers"
+    assert {layer["ms"] for layer in rich.get("/trials/1/layers", timeout=60).json()} == {None}
 
 
 def test_shared_weights_are_told_epoch_by_epoch(

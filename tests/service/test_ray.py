@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from nas.client import Client
@@ -56,6 +57,8 @@ def test_a_job_is_a_ray_job_and_survives_its_worker_and_its_head(url: str, home:
         until(lambda: bool(trial_workers(job.job_id)), 90)
         (ray_job,) = [j for j in ray_jobs(home) if j["metadata"].get("nas_job") == job.job_id]  # type: ignore[attr-defined]
         assert ray_job["metadata"]["job_name"] == f"on ray ({job.job_id})"  # type: ignore[index]
+        shown = httpx.get(f"{url}/v1/jobs/{job.job_id}/driver").json()["page"]
+        assert shown.endswith(f"/#/jobs/{ray_job['submission_id']}")
         os.kill(trial_workers(job.job_id)[0], signal.SIGKILL)
         until(lambda: len(job.trials(states=[TrialState.COMPLETED])) >= 1, 120)
         before = keys(job)

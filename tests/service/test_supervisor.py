@@ -77,6 +77,9 @@ class Remembering(Launcher):
     def workers(self) -> int:
         return 8
 
+    def page(self, job_id: str) -> None:
+        return None
+
     def close(self) -> None:
         pass
 

@@ -14,6 +14,7 @@ from nas.client import Client
 from nas.core import JobState
 from nas.service import Server
 from nas.service.launchers import Processes
+from tests.dashboard.made_up import away_job, rich_job
 from tests.service.conftest import SPEC, add_trials
 
 
@@ -27,6 +28,13 @@ def shown(frame: Frame, trouble: str = "") -> str:
 
 def row(text: str, part: str) -> str:
     return next(line for line in text.splitlines() if part in line)
+
+
+def test_best_values_that_nobody_measured_are_marked(server: Server, client: Client) -> None:
+    away_job(server, rich_job(server))
+    text = shown(look(client))
+    assert "accuracy ~" in row(text, "pi away") and "≈" in text.partition("everything")[0]
+    assert "~" not in row(text, "everything")
 
 
 def test_a_frame_tells_of_jobs_cluster_and_devices(server: Server, client: Client) -> None:

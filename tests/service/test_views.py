@@ -183,7 +183,13 @@ def test_analysis_names_the_decision_that_matters(server: Server, client: Client
     assert len(told["predicted"]) == body["n_trials"] == 24 and told["tau"] > 0.3
     layers = httpx.get(f"{at}/trials/2/layers", timeout=60).json()
     assert layers[0]["kind"] == "convolution" and layers[-1]["kind"] == "linear"
-    assert [x["n_out"] for x in layers if x["stage"] == "stage1"][-1] == 24
+    assert [x["n_out"] for x in layers if x["part"] == "stage1"][-1] == 24
+    assert list(dict.fromkeys(x["part"] for x in layers)) == [
+        "stem",
+        "stage1",
+        "head",
+        "classifier",
+    ]
     assert all(a["n_out"] == b["n_in"] for a, b in itertools.pairwise(layers))
     card = httpx.get(f"{at}/trials/2/card").json()
     assert card["candidate"]["key"] == f"{2:016x}"

@@ -9,6 +9,8 @@ import numpy as np
 
 EMPTY = "empty"
 """The layer whose one node does nothing: see `layers.write_layers`."""
+FUSED = "fused "
+"""What ONNX Runtime puts before the name of a node that took up the one after it."""
 
 
 def calm_layers(runs: Sequence[Sequence[tuple[str, float]]]) -> dict[str, float]:
@@ -26,7 +28,7 @@ def calm_layers(runs: Sequence[Sequence[tuple[str, float]]]) -> dict[str, float]
     for nodes in runs:
         times: dict[str, float] = {}
         for name, microseconds in nodes:
-            layer = name.partition(".")[0]
+            layer = name.removeprefix(FUSED).partition(".")[0]
             times[layer] = times.get(layer, 0.0) + microseconds
             n_nodes[layer] += 1
         for layer, time in times.items():

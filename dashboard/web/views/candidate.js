@@ -1,24 +1,24 @@
 // One candidate: its network layer by layer, what was measured and how, its files.
 
 import { get, job as at } from "../api.js";
-import { button, empty, fill, h } from "../dom.js";
+import { button, empty, fill, h, loading } from "../dom.js";
 import { saveJson } from "../export.js";
-import { constraint, duration, label, number, objective, option, share, short } from "../format.js";
-import { exporting, facts, table } from "../parts.js";
+import { byStage, constraint, duration, label, limit, number, objective, option, share, short } from "../format.js";
+import { exporting, facts, marked, table } from "../parts.js";
 import { link } from "../router.js";
+import { beside } from "./beside.js";
 
-const COSTS = ["params", "macs", "bit_ops", "weight_bytes", "peak_activation_bytes"];
 const FILES = { onnx: ["Model", "ONNX, runs in ONNX Runtime"], torch_source: ["Network", "PyTorch source that imports torch alone"], torch_weights: ["Weights", "safetensors for that source"] };
 
 export async function show(main, { path, onleave, current }) {
-  const [, id, , number_] = path;
-  const [job, trial] = await Promise.all([get(at(id)), get(at(id, `/trials/${encodeURIComponent(number_)}`))]);
+  const [, id, , which] = path;
+  const [job, trial] = await Promise.all([get(at(id)), get(at(id, `/trials/${encodeURIComponent(which)}`))]);
   if (!current()) return;
   const task = trial.task, candidate = task.kind === "evaluate";
   const title = candidate ? `Candidate ${task.key}` : `Training of shared weights (${task.method})`;
   document.title = `Trial ${trial.number} · ${job.name} · nas`;
-  const layers = h("section", { class: "card" }, h("h2", {}, "Network"), h("p", { class: "loading" }, "Building it …"));
-  const others = h("section", { class: "card", hidden: true });
+  const layers = h("section", { class: "card" }, h("h2", {}, "Network"), loading("Building it …"));
+  const again = h("section", { class: "card", hidden: true }), others = h("section", { class: "card" });
   const goals = job.spec.objectives.map(objective).map((o) => o.metric);
   fill(main,
     h("p", { class: "crumbs" }, h("a", { href: "#/jobs" }, "Jobs"), " / ", h("a", { href: link(["jobs", job.job_id]) }, job.name), " / ", h("a", { href: link(["jobs", job.job_id, "trials"]) }, "Trials"), ` / ${trial.number}`),
@@ -27,21 +27,24 @@ export async function show(main, { path, onleave, current }) {
         trial.number > 0 && h("a", { class: "button", href: link(["jobs", job.job_id, "trials", String(trial.number - 1)]) }, "‹ Trial before"),
         h("a", { class: "button", href: link(["jobs", job.job_id, "trials", String(trial.number + 1)]) }, "Next trial ›"))),
     trial.error && h("p", { class: "error" }, trial.error),
-    facts([["trial", number(trial.number)], candidate && ["fidelity", task.fidelity], candidate && task.effort !== undefined && ["effort", share(task.effort)], ["worker time", trial.seconds ? duration(trial.seconds) : "–"], ...goals.filter((m) => m in trial.metrics).map((m) => [label(m), number(trial.metrics[m])])].filter(Boolean)),
+    facts([["trial", number(trial.number)], candidate && ["fidelity", task.fidelity], candidate && task.effort !== undefined && ["effort", share(task.effort)], ["worker time", trial.seconds ? duration(trial.seconds) : "–"], ...goals.filter((m) => m in trial.metrics).map((m) => [label(m), marked(number(trial.metrics[m]), trial.sources[m].kind)])].filter(Boolean)),
     downloads(job, trial, candidate),
     candidate && layers,
-    candidate && others,
+    candidate && again,
     measured(job, trial),
+    candidate && others,
     candidate && decisions(task.values));
   if (!candidate) return;
-  const [built, same] = await Promise.allSettled([get(at(id, `/trials/${trial.number}/layers`)), get(at(id, "/trials"), { candidate: task.key })]);
+  const [built, same] = await Promise.allSettled([
+    get(at(id, `/trials/${trial.number}/layers`)), get(at(id, "/trials"), { candidate: task.key }), beside(others, { job, trial, metrics: goals, current }),
+  ]);
   if (!current()) return;
-  if (built.status === "fulfilled") network(layers, job, trial, built.value);
+  if (built.status === "fulfilled") network(layers, trial, built.value);
   else fill(layers, h("h2", {}, "Network"), empty("It cannot be drawn", built.reason.message));
-  const again = same.status === "fulfilled" ? same.value.items.filter((t) => t.number !== trial.number) : [];
-  if (again.length) {
-    others.hidden = false;
-    fill(others, h("h2", {}, "The same candidate elsewhere in this job"), h("ul", { class: "plain" }, again.map((t) => h("li", {},
+  const twins = same.status === "fulfilled" ? same.value.items.filter((t) => t.number !== trial.number) : [];
+  if (twins.length) {
+    again.hidden = false;
+    fill(again, h("h2", {}, "The same candidate elsewhere in this job"), h("ul", { class: "plain" }, twins.map((t) => h("li", {},
       h("a", { href: link(["jobs", job.job_id, "trials", String(t.number)]) }, `Trial ${t.number}`), ` ${t.task.fidelity}, ${t.state} `,
       h("span", { class: "soft" }, goals.filter((m) => m in t.metrics).map((m) => `${label(m)} ${number(t.metrics[m])}`).join(", "))))));
   }
@@ -61,15 +64,14 @@ function measured(job, trial) {
   const goals = job.spec.objectives.map(objective).map((o) => o.metric), bounds = job.spec.constraints.map(constraint);
   const names = Object.keys(trial.metrics).sort((a, b) => (goals.includes(b) - goals.includes(a)) || 0);
   if (!names.length) return h("section", { class: "card" }, h("h2", {}, "Metrics"), empty(trial.state === "running" ? "Still running" : "No metrics", trial.state === "running" ? "They appear when the trial finishes." : "The trial failed before anything was measured."));
-  const source = (m) => trial.provenance[m] ?? (m.startsWith("latency") || m === "load_ms" ? trial.provenance.latency_ms : COSTS.includes(m) ? trial.provenance.costs : null) ?? {};
-  const rows = names.map((m) => ({ metric: m, value: trial.metrics[m], kind: source(m).kind ?? "", on: source(m).on ?? "" }));
+  const rows = names.map((m) => ({ metric: m, value: trial.metrics[m], ...trial.sources[m] }));
   const latency = trial.provenance.latency_ms;
   const conditions = latency?.conditions ?? {};
   return h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Metrics"), exporting(`trial ${trial.number} metrics`, () => rows)),
     table("Metrics", [
       { text: "Metric", cell: (r) => h("span", { class: goals.includes(r.metric) ? "strong" : "" }, label(r.metric)) },
-      { text: "Value", number: true, cell: (r) => number(r.value) },
-      { text: "Constraint", cell: (r) => bounds.filter((b) => b?.metric === r.metric).map((b) => { const ok = b.relation === "<=" ? r.value <= b.bound : r.value >= b.bound; return h("span", { class: ok ? "good" : "error" }, `${ok ? "meets" : "breaks"} ${b.relation === "<=" ? "≤" : "≥"} ${number(b.bound)}`); }) },
+      { text: "Value", number: true, cell: (r) => marked(number(r.value), r.kind) },
+      { text: "Constraint", cell: (r) => bounds.filter((b) => b?.metric === r.metric).map((b) => { const ok = b.relation === "<=" ? r.value <= b.bound : r.value >= b.bound; return h("span", { class: ok ? "good" : "error" }, `${ok ? "meets" : "breaks"} ${limit(b)}`); }) },
       { text: "How", cell: (r) => r.kind && h("span", { class: `tag ${r.kind}` }, r.kind) },
       { text: "On what", class: "on", cell: (r) => h("span", { class: "soft" }, r.on) },
     ], rows),
@@ -81,39 +83,35 @@ function measured(job, trial) {
       conditions.operators && h("p", { class: "soft" }, `Operators in the file: ${Object.entries(conditions.operators).map(([k, v]) => `${v} ${k}`).join(", ")}.`)));
 }
 
-function network(card, job, trial, layers) {
-  const most = Math.max(...layers.map((l) => l.macs), 1), widest = Math.max(...layers.map((l) => l.n_out), 1), total = layers.reduce((s, l) => s + l.macs, 0);
-  const size = (name, value, of) => { const bar = h("span", { class: `meter ${name}`, "aria-hidden": "true" }); bar.style.width = `${Math.max((100 * value) / of, 1)}%`; return h("span", { class: "meter-box" }, bar); };
-  const stages = [], sparse = layers.some((l) => l.zeros > 0.005);
+function network(card, trial, layers) {
+  const sum = (values) => values.reduce((a, b) => a + b, 0), widest = Math.max(...layers.map((l) => l.n_out), 1);
+  const total = sum(layers.map((l) => l.macs)), times = Object.values(trial.provenance.latency_ms?.modules_ms ?? {}), spent = sum(times);
+  const timed = spent > 0, cost = timed ? (l) => (l.ms ?? 0) / spent : (l) => l.macs / Math.max(total, 1), most = Math.max(...layers.map(cost), 1e-9);
+  const size = (name, value, of) => { const bar = h("span", { class: `meter ${name}`, "aria-hidden": "true" }); bar.style.width = `${Math.max((100 * value) / of, 1)}%`; return h("span", { class: `meter-box ${name}-box` }, bar); };
+  const parts = [], sparse = layers.some((l) => l.zeros > 0.005);
   for (const layer of layers) {
-    const name = layer.stage ?? (stages.length && stages.at(-1).stage ? "head" : stages.at(-1)?.name ?? "stem");
-    if (stages.at(-1)?.name !== name) stages.push({ name, stage: layer.stage, layers: [] });
-    stages.at(-1).layers.push(layer);
+    const bits = layer.weight_bits === 32 ? "float32" : `w${layer.weight_bits} a${layer.activation_bits}`;
+    if (parts.at(-1)?.name !== layer.part || parts.at(-1).bits !== bits) parts.push({ name: layer.part, bits, layers: [] });
+    parts.at(-1).layers.push(layer);
   }
-  const bits = (l) => (l.weight_bits ? `w${l.weight_bits} a${l.activation_bits}` : "");
   fill(card,
     h("div", { class: "card-head" }, h("h2", {}, "Network"), h("span", { class: "soft" }, `${layers.length} layers with weights, ${short(total)} MACs`), exporting(`trial ${trial.number} layers`, () => layers)),
-    h("p", { class: "note" }, "After pruning, in the order the layers run. Bars: output channels, and each layer's share of the multiply-accumulates."),
-    h("div", { class: "network", tabindex: 0, role: "region", "aria-label": "Layers" }, stages.map((s) => h("section", { class: "stage", "aria-label": s.name },
-      h("h3", {}, s.name, s.stage && h("span", { class: "tag" }, bits(s.layers[0]))),
-      s.layers.map((l) => h("div", { class: `layer ${sparse ? "sparse" : ""}`, title: l.name },
+    h("p", { class: "note" }, `After pruning, in the order the layers run. Bars: output channels, and each layer's share of ${timed ? "the exported file's time, by the runtime's own profile" : "the multiply-accumulates; finalists are timed"}.`),
+    h("div", { class: "network", tabindex: 0, role: "region", "aria-label": "Layers" }, parts.map((p) => h("section", { class: "stage", "aria-label": p.name },
+      h("h3", {}, p.name, h("span", { class: "tag" }, p.bits)),
+      p.layers.map((l) => h("div", { class: `layer ${sparse ? "sparse" : ""}`, title: l.name },
         h("span", { class: `kind ${l.kind}` }, `${l.kind} ${l.kind === "linear" || l.kind === "pointwise" ? "" : `${l.kernel}×${l.kernel}`}${l.stride > 1 ? ` /${l.stride}` : ""}`),
         h("span", { class: "shape" }, `${l.n_in} → ${l.n_out}`), size("channels", l.n_out, widest),
-        h("span", { class: "soft shape" }, l.kind === "linear" ? "" : `${l.height}×${l.width}`),
-        size("macs", l.macs, most), h("span", { class: "shape" }, `${short(l.macs)} MACs`),
-        sparse && h("span", { class: "soft" }, l.zeros > 0.005 ? `${share(l.zeros)} zeros` : "")))))));
+        h("span", { class: "soft shape map" }, l.kind === "linear" ? "" : `${l.height}×${l.width}`),
+        size("cost", cost(l), most), h("span", { class: "shape" }, timed ? share(cost(l), 1) : `${short(l.macs)} MACs`),
+        sparse && h("span", { class: "soft" }, l.zeros > 0.005 ? `${share(l.zeros)} zeros` : "")))))),
+    timed && h("p", { class: "note" }, `The other ${share(1 - sum(layers.map(cost)), 1)} of the time goes between these layers: pools, sums, changes of precision and layout.`));
 }
 
 function decisions(values) {
-  const stages = new Map();
-  for (const [name, value] of Object.entries(values)) {
-    const [stage, field] = name.includes(".") ? name.split(/\.(.*)/) : ["cell", name];
-    if (!stages.has(stage)) stages.set(stage, {});
-    stages.get(stage)[field] = value;
-  }
-  const groups = [...stages].filter(([s]) => s !== "cell"), cell = stages.get("cell");
-  const fields = [...new Set(groups.flatMap(([, v]) => Object.keys(v)))];
+  const all = byStage(values), plain = all.find(([stage]) => !stage)?.[1], stages = all.filter(([stage]) => stage);
+  const fields = [...new Set(stages.flatMap(([, v]) => Object.keys(v)))];
   return h("section", { class: "card" }, h("h2", {}, "Decisions"),
-    cell && facts(Object.entries(cell).map(([k, v]) => [k, option(v)])),
-    groups.length > 0 && table("Decisions by stage", [{ text: "Stage", cell: ([s]) => s }, ...fields.map((f) => ({ text: f.replaceAll("_", " "), number: true, cell: ([, v]) => (f in v ? option(v[f]) : "–") }))], groups));
+    plain && facts(Object.entries(plain).map(([k, v]) => [k, option(v)])),
+    stages.length > 0 && table("Decisions by stage", [{ text: "Stage", cell: ([s]) => s }, ...fields.map((f) => ({ text: f.replaceAll("_", " "), number: true, cell: ([, v]) => (f in v ? option(v[f]) : "–") }))], stages));
 }

@@ -1,7 +1,7 @@
 // What the job teaches: decisions beside results, which of them matter, how well they predict.
 
 import { get, job as at } from "../api.js";
-import { button, empty, fill, fresh, h, svg } from "../dom.js";
+import { button, empty, fill, fresh, h, loading, svg } from "../dom.js";
 import { saveCsv, saveJson, savePng } from "../export.js";
 import { capital, label, number, option, share } from "../format.js";
 import { table } from "../parts.js";
@@ -14,7 +14,7 @@ const TOP = 12;
 const FORMS = [["", "circle"], ["measured", "diamond"], ["simulated", "circle"], ["computed", "circle"], ["predicted", "triangle-up"]];
 
 export async function show(body, { job, goals, onleave, current }) {
-  const lines = h("section", { class: "card" }), rest = h("div", {}, h("p", { class: "loading" }, "Working out which decisions matter …"));
+  const lines = h("section", { class: "card" }), rest = h("div", {}, loading("Working out which decisions matter …"));
   fill(body, lines, rest);
   const found = await get(at(job.job_id, "/decisions"), { limit: 400 });
   if (!current()) return;

@@ -1,7 +1,7 @@
 // Devices: how each is, what waits for it, and how well its latency is predicted while it is away.
 
 import { get } from "../api.js";
-import { empty, fill, h } from "../dom.js";
+import { empty, fill, h, loading } from "../dom.js";
 import { ago, clock, label, number, share } from "../format.js";
 import { table } from "../parts.js";
 import { figure } from "../plot.js";
@@ -11,7 +11,7 @@ const LOOK_SECONDS = 5;
 
 export async function show(main, { onleave, current }) {
   document.title = "Devices · nas";
-  const box = h("div", {}), plots = h("div", { class: "grid pairs" }), figures = new Map();
+  const box = h("div", {}, loading()), plots = h("div", { class: "grid pairs" }), figures = new Map();
   fill(main, h("div", { class: "head" }, h("h1", {}, "Devices")), box, plots);
   onleave(() => figures.forEach(({ plot }) => plot.end()));
 

@@ -1,24 +1,25 @@
 // One job: what it found, what it teaches, every trial.
 
 import { ApiError, follow, get, job as at, paced, post, remove } from "../api.js";
-import { ask, button, fill, h, labelled, toast } from "../dom.js";
-import { ago, clock, constraint, duration, label, number, objective } from "../format.js";
-import { facts, progress, state } from "../parts.js";
+import { ask, button, fill, h, labelled, loading, toast } from "../dom.js";
+import { ago, clock, constraint, duration, label, limit, number, objective } from "../format.js";
+import { facts, marked, progress, state } from "../parts.js";
 import { go, link } from "../router.js";
 
 const PANES = [["overview", "Overview"], ["decisions", "Decisions"], ["supernet", "Shared weights"], ["gradients", "Gradients"], ["trials", "Trials"], ["specification", "Specification"]];
 
 export async function show(main, { path, onleave, current }) {
-  const id = path[1], pane = path[2] ?? "overview";
-  let job = await get(at(id));
+  const id = path[1], pane = PANES.some(([key]) => key === path[2]) ? path[2] : "overview";
+  let job = await get(at(id)), ray = null;
   if (!current()) return;
   document.title = `${job.name} · nas`;
-  const head = h("div", {}), told = h("div", { class: "told" }), body = h("div", { class: "pane" });
+  const head = h("div", {}), told = h("div", { class: "told" }), body = h("div", { class: "pane" }, loading());
   const tabs = h("nav", { class: "tabs", "aria-label": "Views of this job" }, PANES
     .filter(([key]) => (key !== "gradients" || job.spec.differentiable) && (key !== "supernet" || job.spec.supernet))
     .map(([key, text]) => h("a", { href: link(["jobs", job.job_id, ...(key === "overview" ? [] : [key])]), "aria-current": key === pane ? "page" : undefined }, text)));
   fill(main, head, told, tabs, body);
   drawHead();
+  get(at(job.job_id, "/driver")).then(({ page }) => { ray = page; if (ray && current()) drawHead(); }, () => {});
   let summary = null;
   const sum = async () => {
     summary = await get(at(job.job_id, "/summary"));
@@ -26,7 +27,7 @@ export async function show(main, { path, onleave, current }) {
   };
 
   function drawHead() {
-    const on = (name, text, ask, props) => button(text, () => act(name, ask), props);
+    const on = (name, text, props) => button(text, () => act(name), props);
     const s = job.state, over = s === "completed" || s === "cancelled";
     fill(head,
       h("p", { class: "crumbs" }, h("a", { href: "#/jobs" }, "Jobs"), " / ", h("span", { class: "mono" }, job.job_id)),
@@ -34,26 +35,28 @@ export async function show(main, { path, onleave, current }) {
         h("h1", {}, job.name, " ", state(job)),
         h("div", { class: "actions" },
           (s === "running" || s === "created") && !job.wanted && on("pause", "Pause"),
-          (["paused", "interrupted", "failed"].includes(s) || (job.wanted === "paused")) && on("resume", "Resume", null, { class: "primary" }),
+          (["paused", "interrupted", "failed"].includes(s) || (job.wanted === "paused")) && on("resume", "Resume", { class: "primary" }),
           !over && job.wanted !== "cancelled" && button("Cancel", cancel),
           s !== "running" && s !== "cancelled" && button("Extend", extend),
           s !== "running" && button("Delete", erase, { class: "danger" }),
           h("a", { class: "button", href: `/v1/jobs/${job.job_id}/report`, target: "_blank", rel: "noopener" }, "Report"),
+          ray && h("a", { class: "button", href: ray, target: "_blank", rel: "noopener" }, "On Ray"),
+          h("a", { class: "button", href: link(["compare"], { job: job.job_id }) }, "Compare"),
           h("a", { class: "button", href: link(["new"], { from: job.job_id }) }, "Copy"))),
       job.message && h("p", { class: s === "failed" ? "error" : "note" }, job.message));
   }
 
   function drawTold() {
-    const { trials, asked, best, n_evaluated: done } = summary;
+    const { trials, asked, best, kinds, n_evaluated: done } = summary;
     const running = trials.running ? `, ${trials.running} running` : "", failed = trials.failed ? `, ${number(trials.failed)} failed` : "";
     fill(told, progress(done, asked, `${number(done)} of ${number(asked)} trials${running}${failed}`),
       facts([
-        ...Object.entries(best).map(([m, v]) => [`best ${label(m)}`, number(v)]),
+        ...Object.entries(best).map(([m, v]) => [`best ${label(m)}`, marked(number(v), kinds[m])]),
         ["on the front", summary.n_front ? `${number(summary.n_front)} ${summary.fidelity}` : "none yet"],
         job.state === "running" && summary.left_seconds ? ["about", `${duration(summary.left_seconds)} left`] : ["searched for", summary.span_seconds ? duration(summary.span_seconds) : "–"],
         ["submitted", h("time", { title: clock(job.created_at) }, ago(job.created_at))],
         job.owner && ["owner", job.owner],
-        ["constraints", job.spec.constraints.map((c) => { const { metric, relation, bound } = constraint(c); return `${label(metric)} ${relation === "<=" ? "≤" : "≥"} ${number(bound)}`; }).join(", ") || "none"],
+        ["constraints", job.spec.constraints.map(constraint).map((c) => `${label(c.metric)} ${limit(c)}`).join(", ") || "none"],
       ].filter(Boolean)));
   }
 
@@ -88,7 +91,7 @@ export async function show(main, { path, onleave, current }) {
     if (wanted) act("extend", wanted);
   }
 
-  const view = await import(`./${{ overview: "overview", decisions: "decisions", supernet: "supernet", gradients: "gradients", trials: "trials", specification: "specification" }[pane] ?? "overview"}.js`);
+  const view = await import(`./${pane}.js`);
   if (!current()) return;
   const goals = { objectives: job.spec.objectives.map(objective), constraints: job.spec.constraints.map(constraint) };
   const shown = await Promise.all([view.show(body, { job, goals, onleave, current }), sum()]);

@@ -1,9 +1,9 @@
 // All jobs: state, progress, best values, owner; filters and pages.
 
 import { follow, get, job as at, paced } from "../api.js";
-import { button, empty, fill, h, labelled, select } from "../dom.js";
+import { button, empty, fill, h, labelled, loading, select } from "../dom.js";
 import { ago, clock, duration, label, number } from "../format.js";
-import { STATES, progress, spark, state, table } from "../parts.js";
+import { STATES, marked, progress, spark, state, table } from "../parts.js";
 import { link, go, note } from "../router.js";
 
 const PAGE = 25;
@@ -21,7 +21,7 @@ export async function show(main, { query, session, onleave, current }) {
   const states = select([["", "any"], ...Object.entries(STATES)], filter.state, (v) => { filter.state = v; changed(); });
   const owner = h("input", { type: "search", value: filter.owner, placeholder: "anyone", oninput: () => { filter.owner = owner.value; later(); } });
   const compare = button("Compare", () => go(["compare"], { job: [...chosen] }), { disabled: true });
-  const box = h("div", { class: "jobs" });
+  const box = h("div", { class: "jobs" }, loading());
   fill(main,
     h("div", { class: "head" }, h("h1", {}, "Jobs"), h("div", { class: "actions" }, compare, h("a", { class: "button primary", href: "#/new" }, "New search"))),
     h("div", { class: "filters" }, labelled("Name", search), labelled("State", states), session.user?.role === "admin" && labelled("Owner", owner)),
@@ -76,7 +76,10 @@ export async function show(main, { query, session, onleave, current }) {
       const done = told ? told.n_evaluated : 0;
       return told ? progress(done, told.asked, `${number(done)} of ${number(asked)}`) : h("span", { class: "soft" }, `of ${number(asked)}`);
     } },
-    { text: "Best", class: "best", cell: (job) => Object.entries(summaries.get(job.job_id)?.best ?? {}).slice(0, 3).map(([m, v]) => h("span", { class: "metric" }, h("span", { class: "soft" }, label(m)), " ", number(v))) },
+    { text: "Best", class: "best", cell: (job) => {
+      const { best = {}, kinds } = summaries.get(job.job_id) ?? {};
+      return Object.entries(best).slice(0, 3).map(([m, v]) => h("span", { class: "metric" }, h("span", { class: "soft" }, label(m)), " ", marked(number(v), kinds[m])));
+    } },
     { text: "Front", number: true, cell: (job) => { const n = summaries.get(job.job_id)?.n_front; return n ? number(n) : ""; } },
     { text: "Hypervolume", cell: (job) => spark(summaries.get(job.job_id)?.hypervolume ?? []) },
     { text: "Time", cell: (job) => {

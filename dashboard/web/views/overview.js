@@ -2,7 +2,7 @@
 
 import { get, job as at } from "../api.js";
 import { empty, fill, fresh, h, labelled, select } from "../dom.js";
-import { capital, label, number, objective } from "../format.js";
+import { capital, label, limit, number } from "../format.js";
 import { legend, metricColumns, table } from "../parts.js";
 import { figure, plotly } from "../plot.js";
 import { here, link, note } from "../router.js";
@@ -138,7 +138,7 @@ function paretoFigure(points, goals, { x, y, tint, of, last }) {
   const shapes = [], annotations = [];
   for (const c of goals.constraints) {
     const line = { type: "line", line: { color: color("limit"), dash: "dash", width: 1.5 } };
-    const text = { text: `${c.relation === "<=" ? "≤" : "≥"} ${number(c.bound)}`, showarrow: false, font: { color: color("soft"), size: 11 }, bgcolor: color("card") };
+    const text = { text: limit(c), showarrow: false, font: { color: color("soft"), size: 11 }, bgcolor: color("card") };
     if (c.metric === x) { shapes.push({ ...line, x0: c.bound, x1: c.bound, yref: "paper", y0: 0, y1: 1 }); annotations.push({ ...text, x: c.bound, yref: "paper", y: 1, yanchor: "top" }); }
     if (c.metric === y) { shapes.push({ ...line, y0: c.bound, y1: c.bound, xref: "paper", x0: 0, x1: 1 }); annotations.push({ ...text, y: c.bound, xref: "paper", x: 1, xanchor: "right" }); }
   }

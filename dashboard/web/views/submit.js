@@ -1,7 +1,7 @@
 // A new search: the form is made from the server's own schemas, and checked by the server as it is filled.
 
 import { ApiError, get, job as at, post } from "../api.js";
-import { button, fill, fresh, h, labelled, select, toast } from "../dom.js";
+import { button, fill, fresh, h, labelled, loading, select, toast } from "../dom.js";
 import { capital, duration, label, number, share } from "../format.js";
 import { facts, table } from "../parts.js";
 import { go } from "../router.js";
@@ -155,7 +155,7 @@ export async function show(main, { query, current }) {
     if (working) return;
     working = true;
     const mine = turn;
-    fill(estimate, h("h2", {}, "Estimate"), h("p", { class: "loading" }, "Timing a few training steps …"));
+    fill(estimate, h("h2", {}, "Estimate"), loading("Timing a few training steps …"));
     try {
       const told = await post("/preview", spec);
       if (!current()) return;

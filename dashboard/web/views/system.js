@@ -1,6 +1,6 @@
 // What the server has: nodes, data sets, jobs at work, tokens.
 
-import { get } from "../api.js";
+import { get, job as at } from "../api.js";
 import { empty, fill, h } from "../dom.js";
 import { bytes, clock, number } from "../format.js";
 import { facts, state, table } from "../parts.js";
@@ -15,6 +15,8 @@ export async function show(main, { session, current }) {
   ]);
   if (!current()) return;
   const card = (title, ...inside) => h("section", { class: "card" }, h("h2", {}, title), ...inside);
+  const onRay = cluster.dashboard ? new Map(await Promise.all(running.items.map(async (j) => [j.job_id, (await get(at(j.job_id, "/driver"))).page]))) : new Map();
+  if (!current()) return;
   const workers = running.items.reduce((sum, job) => sum + (job.workers ?? 0), 0);
   fill(main, h("div", { class: "head" }, h("h1", {}, "System")),
     facts([["version", session.user?.version], ["jobs running", number(running.items.length)], ["jobs waiting", `${number(queued.items.length)}${queued.next ? " or more" : ""}`], ["trials at once", cluster.workers === null ? (workers ? number(workers) : "–") : number(cluster.workers)]]),
@@ -22,6 +24,7 @@ export async function show(main, { session, current }) {
       ? table("Jobs at work", [
         { text: "Name", cell: (j) => h("a", { href: link(["jobs", j.job_id]) }, j.name) }, { text: "State", cell: state }, { text: "Owner", cell: (j) => j.owner || "–" },
         { text: "Trials at once", number: true, cell: (j) => (j.workers === null ? "all" : number(j.workers)) }, { text: "Priority", number: true, cell: (j) => number(j.priority) },
+        ...(onRay.size ? [{ text: "Logs and tasks", cell: (j) => onRay.get(j.job_id) && h("a", { href: onRay.get(j.job_id), target: "_blank", rel: "noopener" }, "On Ray") }] : []),
       ], running.items)
       : empty("No job is running", "Workers wait.", h("a", { href: "#/new" }, "New search"))),
     card("Cluster", cluster.nodes.length

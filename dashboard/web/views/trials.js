@@ -1,8 +1,8 @@
 // Every trial: sorted, filtered, searched and paged by the server.
 
 import { ApiError, get, job as at } from "../api.js";
-import { button, empty, fill, h, labelled, select } from "../dom.js";
-import { duration, label, number } from "../format.js";
+import { button, empty, fill, h, labelled, loading, select } from "../dom.js";
+import { duration, number } from "../format.js";
 import { brief, exporting, legend, metricColumns, pager, table } from "../parts.js";
 import { here, link, note } from "../router.js";
 
@@ -26,7 +26,7 @@ export async function show(body, { job, goals, current }) {
   const search = h("input", { type: "search", value: wanted.text, placeholder: "number, key or error", oninput: () => set("text", search.value, 250) });
   const where = h("input", { type: "search", value: wanted.where, placeholder: `${metrics[0]}>=0.9, stage1.width=24`, oninput: () => set("where", where.value, 400), class: "wide", spellcheck: "false" });
   const front = h("input", { type: "checkbox", checked: wanted.front, onchange: () => set("front", front.checked) });
-  const wrong = h("p", { class: "error", role: "alert" }), box = h("div", {});
+  const wrong = h("p", { class: "error", role: "alert" }), box = h("div", {}, loading());
   fill(body,
     h("div", { class: "filters" },
       labelled("Search", search), labelled("Where", where),
@@ -54,6 +54,7 @@ export async function show(body, { job, goals, current }) {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       wrong.textContent = error.message;
+      box.querySelector(".loading")?.remove();
       return;
     }
     if (!current()) return;
