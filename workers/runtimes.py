@@ -15,10 +15,13 @@ DEFAULT = "onnxruntime"
 RUNTIMES: Mapping[str, str] = {
     DEFAULT: "workers.profiling.onnxruntime:OnnxRuntimeProfiler",
     "openvino": "workers.profiling.openvino:OpenVinoProfiler",
+    "executorch": "workers.profiling.executorch:ExecuTorchProfiler",
     "onnxruntime-cuda": "workers.profiling.onnxruntime_gpu:OnnxRuntimeCudaProfiler",
     "onnxruntime-tensorrt": "workers.profiling.onnxruntime_gpu:OnnxRuntimeTensorRtProfiler",
 }
 """Module and class by name, of those that run ONNX files."""
+EXTRAS = ("openvino", "executorch")
+"""Runtimes that `pip install 'nas[NAME]'` brings."""
 
 
 def profiler(runtime: str = DEFAULT, **settings: Any) -> FileProfiler:
@@ -39,5 +42,6 @@ def profiler(runtime: str = DEFAULT, **settings: Any) -> FileProfiler:
     try:
         found: type[FileProfiler] = getattr(import_module(module), name)
     except ImportError as error:
-        raise EvaluationError(f"runtime {runtime} is not installed here: {error}") from None
+        remedy = f"; pip install 'nas[{runtime}]'" if runtime in EXTRAS else ""
+        raise EvaluationError(f"runtime {runtime} is not installed here: {error}{remedy}") from None
     return found(**settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +28,17 @@ from nas.core import JobState, Trial, TrialQuery, TrialState
 from nas.core.wire import job_to_json
 from nas.front import Front
 from nas.jobs import extended
+from nas.mobile import add_program, dataset_of, require_executorch
 from nas.reporting import write_report
 
 FAILED = (TrialState.FAILED,)
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    ONNX = "onnx"
+    EXECUTORCH = "executorch"
 
 
 def list_jobs(
@@ -89,6 +98,9 @@ def export(
         typer.Option(help="Only the best model that meets this, e.g. 'latency_ms<=0.3'."),
     ] = None,
     to: Annotated[Path, typer.Option("--to", "-o", help="Folder to write to.")] = Path("exported"),
+    form: Annotated[
+        Format, typer.Option("--format", help="executorch: a program for phones beside it.")
+    ] = Format.ONNX,
     home: Home = DEFAULT_HOME,
     store: Store = None,
     server: Server = None,
@@ -96,7 +108,15 @@ def export(
 ) -> None:
     """Export the front, or its best model under constraints: ONNX, PyTorch source, card."""
     with _front(job, home, store, server) as found:
+        dataset = None
+        if form is Format.EXECUTORCH:
+            require_executorch()
+            uploads = existing(home, store).uploads if server is None else None
+            dataset = dataset_of(found.job, uploads)
         written = [found.best(*best).export(to)] if best else found.export(to)
+    if dataset is not None:
+        for folder in written:
+            add_program(folder, dataset)
     if as_json:
         shown([str(path) for path in written], as_json)
         return

@@ -21,9 +21,9 @@ FAST = [
 ]  # fmt: skip
 
 
-def nas(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def nas(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nas", *arguments]
-    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", **more}
     return subprocess.run(
         command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300
     )
@@ -64,6 +64,20 @@ def test_export_picks_by_constraint_and_the_file_runs(searched: tuple[Path, str]
 
     runner = onnxruntime.InferenceSession(str(folder / "mine" / "model.onnx"))
     assert runner.run(None, {"images": np.zeros((3, 1, 8, 8), np.float32)})[0].shape == (3, 10)
+
+
+def test_export_for_phones_is_refused_before_anything_is_written(
+    searched: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, job = searched
+    (tmp_path / "executorch.py").write_text("raise ImportError('none here')")
+    missing = {"PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
+    done = nas("export", job, "--format", "executorch", "-o", "pte", cwd=folder, **missing)
+    assert done.returncode == 2
+    assert "pip install 'nas[executorch]'" in done.stderr
+    assert not (folder / "pte").exists()
+    done = nas("export", job, "--format", "tflite", "-o", "pte", cwd=folder)
+    assert done.returncode == 2 and "'executorch'" in done.stderr
 
 
 def test_export_under_an_impossible_constraint_names_the_nearest(

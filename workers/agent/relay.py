@@ -31,7 +31,10 @@ if os.getppid() == 1:
 from workers.profiling.child import main
 main()
 """
-MODULES = ("isolation.py", "machine.py", "runtimes.py", "profiling/*.py", "agent/facts.py")
+MODULES = (
+    *("isolation.py", "machine.py", "runtimes.py", "agent/facts.py"),
+    *("profiling/*.py", "executorch/*.py"),
+)
 COPY_SECONDS = 300.0
 
 

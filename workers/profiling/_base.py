@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,14 @@ class FileProfiler(Profiler):
         """`cpu`, or the accelerator's name."""
 
     @abstractmethod
+    def converted(self, artifact: Path, folder: Path) -> Path:
+        """The file the runtime loads: `artifact`, or what was made of it in `folder`.
+
+        Raises:
+            EvaluationError: it cannot be converted.
+        """
+
+    @abstractmethod
     def load(self, model: Path | bytes) -> Run:
         """What runs an ONNX model once, with batch 1 and always the same random input.
 
@@ -93,8 +102,18 @@ class FileProfiler(Profiler):
         """Load and time `artifact` with batch 1, pinned to cores where the system allows.
 
         Raises:
-            EvaluationError: the runtime cannot load or run it.
+            EvaluationError: the runtime cannot convert, load or run it.
         """
+        with tempfile.TemporaryDirectory() as folder:
+            return self._profile(self.converted(artifact, Path(folder)))
+
+    def calibration(self, reference: Run | None = None) -> Calibration:
+        """What is kept of this device and runtime; measured now where nothing is."""
+        run = self.load(reference_model()) if reference is None else reference
+        folder = None if self.calibrations is None else Path(self.calibrations)
+        return calibrated(lambda: self.seconds(run), self.label, self.n_threads, folder)
+
+    def _profile(self, artifact: Path) -> Profile:
         started = time.perf_counter()
         run = self.load(artifact)
         load_ms = (time.perf_counter() - started) * 1e3
@@ -121,12 +140,6 @@ class FileProfiler(Profiler):
             conditions=self._conditions(artifact, cores, kept, times[:, 1]),
             reference_ms=kept.reference_ms,
         )
-
-    def calibration(self, reference: Run | None = None) -> Calibration:
-        """What is kept of this device and runtime; measured now where nothing is."""
-        run = self.load(reference_model()) if reference is None else reference
-        folder = None if self.calibrations is None else Path(self.calibrations)
-        return calibrated(lambda: self.seconds(run), self.label, self.n_threads, folder)
 
     def _peak_memory(self, artifact: Path) -> int | None:
         return Isolated().peak_memory(artifact, self.name) if self.measures_memory else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ def answer(body: dict[str, Any]) -> dict[str, Any]:
         chosen = profiler(**body["settings"])
         if body["task"] == "calibrate":
             return asdict(chosen.calibration())
-        path = Path(body["path"])
-        peak = peak_memory(path, chosen)
-        if body["task"] == "peak_memory":
-            return {"peak_memory_bytes": peak}
-        return replace(chosen.profile(path), peak_memory_bytes=peak).to_json()
+        with tempfile.TemporaryDirectory() as folder:
+            path = chosen.converted(Path(body["path"]), Path(folder))
+            peak = peak_memory(path, chosen)
+            if body["task"] == "peak_memory":
+                return {"peak_memory_bytes": peak}
+            return replace(chosen.profile(path), peak_memory_bytes=peak).to_json()
     except NasError as error:
         return {"error": str(error)}
     except (MemoryError, TypeError) as error:

@@ -34,6 +34,10 @@ class OnnxRuntimeProfiler(FileProfiler):
         """`cpu`."""
         return "cpu"
 
+    def converted(self, artifact: Path, folder: Path) -> Path:
+        """The file as it is."""
+        return artifact
+
     def load(self, model: Path | bytes) -> Run:
         """A session that runs once per call.
 

@@ -47,6 +47,10 @@ class OpenVinoProfiler(FileProfiler):
         """`cpu`."""
         return "cpu"
 
+    def converted(self, artifact: Path, folder: Path) -> Path:
+        """The file as it is."""
+        return artifact
+
     def load(self, model: Path | bytes) -> Run:
         """A request that is inferred once per call.
 

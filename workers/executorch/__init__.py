@@ -1,0 +1,1 @@
+"""ExecuTorch: programs with the integer weights and scales of ONNX files."""
