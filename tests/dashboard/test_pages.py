@@ -43,7 +43,7 @@ def test_from_the_form_to_a_model_that_runs(live: Server, page: Page, tmp_path: 
         page.get_by_label(label, exact=True).fill(str(value))
     page.get_by_label("Deployed epochs").fill("0")
     page.get_by_label("Latency runs").fill("30")
-    page.locator("fieldset", has_text="Space").get_by_text("Options").click()
+    page.get_by_role("group", name="Space").locator("summary").click()
     page.get_by_label("N stages").fill("1")
     page.get_by_label("Depths").fill("1")
     page.get_by_role("button", name="Start the search").click()

@@ -318,8 +318,8 @@ def test_workers_given_meanwhile_are_used(tmp_path: Path, problem: Problem) -> N
     workspace.store.give_workers(job.job_id, 0)
     giving = threading.Timer(0.3, lambda: workspace.store.give_workers(job.job_id, None))
     started: list[float] = []
-    giving.start()
     begun = time.monotonic()
+    giving.start()
     jobs.run(workspace, job, problem, "local", listen=lambda _: started.append(time.monotonic()))
     assert started[0] - begun > 0.3
     assert len(started) == 12

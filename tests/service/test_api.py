@@ -169,10 +169,12 @@ def test_events_stream_resumes_after_an_id_and_ends_with_the_job(
 ) -> None:
     job, store = client.submit(**SPEC), server.workspace.store
     add_trials(store, job.job_id, 3, 2)
-    writer = threading.Timer(1.0, lambda: add_trials(store, job.job_id, 2, 2))
-    closer = threading.Timer(2.5, lambda: store.set_state(job.job_id, JobState.COMPLETED))
-    writer.start()
-    closer.start()
+
+    def go_on() -> None:
+        add_trials(store, job.job_id, 2, 2)
+        store.set_state(job.job_id, JobState.COMPLETED)
+
+    threading.Timer(1.0, go_on).start()
     events = list(job.stream())
     assert [e.sequence for e in events] == list(range(1, 10))
     assert job.state is JobState.COMPLETED
