@@ -219,8 +219,10 @@ def timed_elsewhere(
         NotFoundError: no such device.
         EvaluationError: it cannot run a file, or is gone for too long.
     """
-    queued = [store.submit(device, published(path, files), settings) for path in paths]
+    queued: list[Work] = []
     try:
+        for path in paths:
+            queued.append(store.submit(device, published(path, files), settings))
         for work in queued:
             look = FIRST_LOOK
             while (found := store.work(work.work_id)).state.is_open:
