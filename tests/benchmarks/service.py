@@ -379,10 +379,10 @@ def scale(args: argparse.Namespace) -> None:
             print(f"{'':<44} {'first s':>8} {'again s':>8} {'MiB':>6}")
             with (
                 serving("--store", url, "--no-supervise") as (at, pid),
-                httpx.Client(base_url=f"{at}/v1/jobs/{job_id}", timeout=600.0) as http,
+                httpx.Client(base_url=f"{at}/v1/jobs", timeout=600.0) as http,
             ):
                 for path in PATHS:
-                    first, again = (asked(http, path) / 1e3 for _ in range(2))
+                    first, again = (asked(http, f"/{job_id}{path}") / 1e3 for _ in range(2))
                     what = path or "job with counts"
                     print(f"{what:<44} {first:>8.3f} {again:>8.3f} {memory(pid):>6.0f}")
 
