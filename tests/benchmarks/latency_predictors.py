@@ -19,13 +19,14 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from bitfusion import fit, measured
+from bitfusion import measured
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from predictors.gaussian_process import GaussianProcess
 from predictors.latency import FewShotLatency, most_informative
 from searchspaces.tabular.nasbench201 import describe, nasbench201
+from workers.closed_form import ClosedForm
 from workers.datasets import data_folder
 
 COUNTS = (10, 20, 50, 200)
@@ -154,12 +155,13 @@ def table_sums() -> None:
     """BitFusion: how well a closed form, fitted to half the layers, tells sums of the others."""
     rng, layers = np.random.default_rng(0), measured()
     rng.shuffle(layers)  # type: ignore[arg-type]
-    coefficients, layers = fit(layers[::2]), layers[1::2]
+    known, layers = layers[::2], layers[1::2]
+    form = ClosedForm.fitted([layer for layer, _ in known], [ms for _, ms in known])
     truth, told = [], []
     for _ in range(2000):
         chosen = [layers[i] for i in rng.integers(0, len(layers), rng.integers(8, 25))]
         truth.append(sum(ms for _, ms in chosen))
-        told.append(sum(float(la.terms @ coefficients[la.groups > 1]) for la, _ in chosen))
+        told.append(sum(form.of(layer) for layer, _ in chosen))
     rho, near = scores(np.array(told), np.array(truth))
     print(f"BitFusion, sums of 8 to 24 layers: Spearman {rho:.4f}, within 10 % {near:.3f}")
 
