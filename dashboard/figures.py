@@ -18,7 +18,8 @@ SYMBOLS = {"": "circle", "measured": "diamond", "simulated": "circle", "predicte
 """By how far the values of a point can be trusted; "" where nobody said how they came about."""
 N_DECISIONS = 12
 MEANINGS = {
-    "simulated": "simulated by the network with rounded weights and activations",
+    "simulated": "simulated by the network with rounded weights and activations, "
+    "or by the table that a device is",
     "predicted": "predicted while the device was away",
 }
 SEARCHED = (Fidelity.INHERITED, Fidelity.TRAINED)

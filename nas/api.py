@@ -46,7 +46,8 @@ def search(
         strategy: a strategy's name, or `{"name": …, "options": {…}}`.
         objectives: `metric`, `metric:min` or `metric:max`; the first orders the front.
         constraints: for example `weight_bytes<=20000`.
-        devices: where latency is measured; `cpu` is this machine's.
+        devices: where latency is measured, or simulated by an imported table; `cpu` is this
+            machine's.
         trials: candidates trained during the search.
         finalists: candidates fine-tuned, exported and measured at the end.
         training: epochs and timed runs; see `nas.spec.TrainingSpec`.

@@ -32,12 +32,14 @@ from nas.driver import driving
 from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
 from nas.front import Front
+from nas.imported_tables import require_told, simulated, with_agents
 from nas.problem import Problem
 from nas.reuse import Reuse, reuse
 from nas.spec import JobSpec
 from nas.stores import open_store
 from nas.table_builds import TableBuilder, tables_meanwhile
 from predictors.latency import estimate
+from workers.imported import imported_names
 from workers.remote import RemoteDevices
 
 logger = logging.getLogger("nas.jobs")
@@ -91,7 +93,7 @@ class Workspace:
 
     def devices_of(self, job: Job, problem: Problem) -> RemoteDevices | None:
         """Where the job's files are timed beside this machine; None where nowhere else."""
-        names = problem.spec.remote_devices
+        names = with_agents(problem.spec, self.home)
         if not names:
             return None
         in_process = self.store_url == "memory"
@@ -103,15 +105,18 @@ class Workspace:
         )
 
     def require_devices(self, spec: JobSpec) -> None:
-        """Refuse devices that never registered, and tables that no process could build.
+        """Refuse devices that are not there, metrics they lack, and tables no process could build.
 
         Raises:
-            UnknownNameError: one of them.
+            UnknownNameError: a device that never registered nor was imported, or a metric that an
+                imported one does not tell.
             InvalidInputError: tables, with a store that only this process has.
         """
+        require_told(spec, self.home)
         known = [device.name for device in self.store.devices().devices()]
-        for name in spec.remote_devices:
+        for name in with_agents(spec, self.home):
             if name not in known:
+                known += imported_names(self.home)
                 raise UnknownNameError("devices", name, [LOCAL, *known])
         if spec.tables and self.store_url == "memory":
             raise InvalidInputError("tables", True, "false with a store in memory")
@@ -132,15 +137,17 @@ class Workspace:
 
 
 def require_devices(spec: JobSpec, home: str | Path, store_url: str | None = None) -> None:
-    """Refuse devices that are not registered below `home`; makes neither folder nor database.
+    """Refuse devices that are not known below `home`; makes neither folder nor database.
 
     Raises:
-        UnknownNameError: one of them.
+        UnknownNameError: one of them, or a metric that an imported one does not tell.
     """
-    if not spec.remote_devices:
+    require_told(spec, Path(home))
+    names = with_agents(spec, Path(home))
+    if not names:
         return
     if store_url is None and not (Path(home) / "nas.db").is_file():
-        raise UnknownNameError("devices", spec.remote_devices[0], [LOCAL])
+        raise UnknownNameError("devices", names[0], [LOCAL, *imported_names(Path(home))])
     Workspace.open(home, store_url).require_devices(spec)
 
 
@@ -238,7 +245,8 @@ def run(
         tables_meanwhile(problem, builder, store.devices(), tell),
     ):
         devices = workspace.devices_of(job, problem)
-        evaluator = problem.evaluator(folder, workspace.home / "supernets", devices)
+        tables = simulated(problem.spec, workspace.home)
+        evaluator = problem.evaluator(folder, workspace.home / "supernets", devices, tables)
         trials = store.trial_store(job.job_id, driver.lease)
         with _executors(executor, evaluator, job, n_workers, address, heard) as new:
 

@@ -26,6 +26,7 @@ from nas.core import (
     UnknownNameError,
 )
 from nas.core.device import FILES, LOCAL
+from nas.imported_tables import require_no_table
 from nas.jobs import Workspace
 from predictors.latency import most_informative
 from searchspaces import ModelFamily
@@ -130,9 +131,10 @@ def require_buildable(workspace: Workspace, device: str, n_candidates: int, n_fi
 
     Raises:
         UnknownNameError: no such device.
-        ConflictError: it told no calibration.
+        ConflictError: it told no calibration, or is an imported table.
         InvalidInputError: numbers that cannot be.
     """
+    require_no_table(workspace.home, device, "timed")
     if not LEAST_FILES <= n_files <= n_candidates:
         expected = f"{LEAST_FILES} to {n_candidates}, the candidates"
         raise InvalidInputError("files", n_files, expected)

@@ -46,6 +46,7 @@ from workers.evaluation import CandidateEvaluator, EvaluationSettings
 from workers.inherited import LATENCY_METRICS, SupernetEvaluator
 from workers.inherited import METHOD as SUPERNET
 from workers.remote import DEVICE_METRICS, RemoteDevices
+from workers.simulated import NO_TABLES, SimulatedDevices
 from workers.supernet import training_digest
 from workers.supernet_settings import SupernetSettings
 
@@ -199,7 +200,11 @@ class Problem:
         )
 
     def evaluator(
-        self, artifact_folder: Path, supernet_folder: Path, devices: RemoteDevices | None = None
+        self,
+        artifact_folder: Path,
+        supernet_folder: Path,
+        devices: RemoteDevices | None = None,
+        simulated: SimulatedDevices = NO_TABLES,
     ) -> Evaluator:
         """Scores candidates of this job.
 
@@ -207,13 +212,16 @@ class Problem:
             artifact_folder: for the files of candidates.
             supernet_folder: for supernets, which jobs share.
             devices: with agents, where files are timed, too.
+            simulated: that are tables, which are asked, too.
         """
         trained = CandidateEvaluator(
-            self.family, self.dataset, artifact_folder, self.evaluation, devices
+            self.family, self.dataset, artifact_folder, self.evaluation, devices, simulated
         )
         evaluator: Evaluator = trained
         if self.supernet_settings is not None:
-            timed = any("@" in m or m in LATENCY_METRICS for m in self.spec.goals.metrics)
+            named = [metric.partition("@") for metric in self.spec.goals.metrics]
+            told = {table.device for table in simulated.tables}
+            timed = any(m in LATENCY_METRICS if not of else of not in told for m, _, of in named)
             evaluator = SupernetEvaluator(trained, supernet_folder, self.supernet_settings, timed)
         if self.differentiable_settings is not None:
             evaluator = DifferentiableEvaluator(

@@ -83,7 +83,8 @@ class JobSpec(_Part):
         data_limit: use at most this many images; None for all.
         objectives: text forms, for example `accuracy:max`.
         constraints: text forms, for example `weight_bytes<=20000`.
-        devices: where latency is measured: `cpu`, and names of devices that have agents.
+        devices: where latency is measured: `cpu`, and names of devices that have agents or are
+            imported tables.
         candidates: by decision, options of candidates to try first: a design you have already.
         supernet: fields of `workers.supernet_settings.SupernetSettings`, `{}` for the defaults:
             candidates are scored by shared weights; None trains each by itself.
@@ -134,7 +135,7 @@ class JobSpec(_Part):
         for device in spec.remote_devices:
             device_name(device)
         if not spec.devices or len(set(spec.devices)) < len(spec.devices):
-            expected = f"{LOCAL}, or names of devices with agents, each once"
+            expected = f"{LOCAL}, or names of other devices, each once"
             raise InvalidInputError("devices", list(spec.devices), expected)
         if spec.tables and not spec.remote_devices:
             raise InvalidInputError("tables", True, "false, or devices with agents in devices")
@@ -143,7 +144,7 @@ class JobSpec(_Part):
 
     @property
     def remote_devices(self) -> tuple[str, ...]:
-        """The devices that have agents; metrics name them after an `@`."""
+        """Devices other than this machine, with agents or imported; metrics name them after `@`."""
         return tuple(name for name in self.devices if name not in DEVICES)
 
     @property

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from nas.core import ConflictError, DeviceStore, NasError, Report
+from nas.imported_tables import with_agents
 from nas.problem import Problem
 from nas.spec import JobSpec
 from workers.machine import environment
@@ -158,7 +159,7 @@ def tables_meanwhile(
     """
     home = builder.home
     try:
-        for name in problem.spec.remote_devices if problem.spec.tables else ():
+        for name in with_agents(problem.spec, home) if problem.spec.tables else ():
             try:
                 calibration = devices.device(name).facts.get("calibration") or {}
                 table = LayerTable.read(home, name, calibration.get("runtime"))

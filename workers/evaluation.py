@@ -34,6 +34,7 @@ from workers.profiling.modules import module_ms
 from workers.quantizing import prune_and_finetune, quantize_and_finetune
 from workers.remote import Figures, RemoteDevices
 from workers.scoring import expected_calibration_error, scores
+from workers.simulated import NO_TABLES, SimulatedDevices
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
 
 TRAINED_WEIGHTS = "trained.safetensors"
@@ -73,7 +74,7 @@ class CandidateEvaluator(Evaluator):
     """Trains, compresses, exports and measures candidates of one family on one data set.
 
     Files go to `artifact_folder/<candidate key>/`, whole or not at all. Exported files are timed
-    here, and on `devices` where there are any.
+    here, and on `devices` where there are any; what `simulated` ones tell is added.
     """
 
     family: ModelFamily
@@ -81,6 +82,7 @@ class CandidateEvaluator(Evaluator):
     artifact_folder: Path
     settings: EvaluationSettings
     devices: RemoteDevices | None = None
+    simulated: SimulatedDevices = NO_TABLES
 
     def evaluate(
         self, candidate: Candidate, fidelity: Fidelity, report: Report, effort: float = 1.0
@@ -253,19 +255,21 @@ class CandidateEvaluator(Evaluator):
     def on_devices(
         self, path: Path, candidate: Candidate, profile: Profile, n_runs: int, report: Report
     ) -> Figures:
-        """Time an exported file on the job's devices, too.
+        """Time an exported file on the job's devices, too, and ask those that are simulated.
 
         Raises:
             EvaluationError: a device could not.
         """
+        told = self.simulated.figures(self.family, candidate)
         if self.devices is None:
-            return Figures({}, {})
+            return told
         features = {
             **self.costs(candidate),
             **file_features(path),
             KNOWN: profile.latency_ratio,
         }
-        return self.devices.measure(path, candidate.key, n_runs, features, report)
+        timed = self.devices.measure(path, candidate.key, n_runs, features, report)
+        return Figures({**timed.metrics, **told.metrics}, {**timed.provenance, **told.provenance})
 
     def timing(self, candidate: Candidate, profile: Profile) -> dict[str, Any]:
         """How a file was timed, and what of the candidate's bits was executed."""

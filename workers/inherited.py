@@ -137,6 +137,10 @@ class SupernetEvaluator(Evaluator, SharedTrainer):
                 }
                 provenance |= {"latency_ms": inner.timing(candidate, profile)}
                 provenance |= elsewhere.provenance
+        else:
+            told = inner.simulated.figures(inner.family, candidate)
+            metrics |= told.metrics
+            provenance |= told.provenance
         return Evaluation({**metrics, **inner.costs(candidate)}, provenance)
 
     def _calibrated(self, candidate: Candidate, quantized: bool) -> Supernet:

@@ -95,8 +95,8 @@ class LayerTable:
         errors = []
         for i in range(len(took) if len(took) > 2 else 0):
             others = np.arange(len(took)) != i
-            errors.append(abs(sums[i] @ _relative_fit(sums[others], took[others]) / took[i] - 1.0))
-        scale, each = _relative_fit(sums, took)
+            errors.append(abs(sums[i] @ relative_fit(sums[others], took[others]) / took[i] - 1.0))
+        scale, each = relative_fit(sums, took)
         error = float(np.median(errors)) if errors else None
         return replace(
             self, scale=float(scale), per_layer_ms=float(each), error=error, n_files=len(took)
@@ -194,7 +194,7 @@ def _power_law(
     return float(np.exp(y.mean() + z @ slope + nearness @ left / nearness.sum()))
 
 
-def _relative_fit(terms: NDArray[np.float64], took: NDArray[np.float64]) -> NDArray[np.float64]:
+def relative_fit(terms: NDArray[np.float64], took: NDArray[np.float64]) -> NDArray[np.float64]:
     """`(d,)` non-negative coefficients of `(n, d)` terms for `(n,)` times, relative errors."""
     from scipy.optimize import nnls
 

@@ -68,7 +68,7 @@ export function marked(text, kind) {
 }
 
 const MEANINGS = {
-  simulated: "simulated: by the network with rounded weights and activations, before it is exported",
+  simulated: "simulated: by the network with rounded weights and activations, before it is exported, or by the table of layers that a device is",
   predicted: "predicted, while the device was away, from what it measured before",
 };
 

@@ -1,9 +1,10 @@
-"""Devices: what there are, and their tables of layers."""
+"""Devices: what there are, their tables of layers, and those that are nothing but a table."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,11 +27,13 @@ from nas.cli.options import (
     show,
 )
 from nas.client import Client
+from nas.imported_tables import import_table
 from nas.options import parsed
 from nas.spec import JobSpec
 from nas.table_builds import N_CANDIDATES, N_FILES
+from workers.imported import ImportedTable, imported_names
 
-devices = typer.Typer(help="Devices that time files.", invoke_without_command=True)
+devices = typer.Typer(help="Devices that jobs may name.", invoke_without_command=True)
 
 
 @devices.callback()
@@ -40,29 +43,77 @@ def list_devices(
     home: Home = DEFAULT_HOME,
     store: Store = None,
 ) -> None:
-    """List the devices that registered themselves: health, queue, processor, calibration."""
+    """List devices: health, queue, processor, calibration; and tables that were imported."""
     if context.invoked_subcommand is not None:
         return
+    rows: Sequence[Mapping[str, Any]]
     if server is not None:
         with Client(server) as client:
-            rows = [d for d in client.devices() if d["kind"] == "agent"]
+            rows = [d for d in client.devices() if d["kind"] != "local"]
     else:
-        known = jobs.Workspace.open(home, store).store.devices()
-        waiting, now = known.waiting(), time.time()
-        rows = [
-            {**vars(d), "is_live": d.is_live(now), "waiting": waiting.get(d.name, 0)}
-            for d in known.devices()
-        ]
+        rows = _known(jobs.Workspace.open(home, store))
     names = ("name", "state", "last seen", "waiting", "processor", "runtime", "reference ms")
     table = Table(*names, title="Devices")
     for row in rows:
-        seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["last_seen"]))
-        state = "live" if row["is_live"] else "gone"
-        facts = row["facts"]
-        kept = facts.get("calibration") or {"runtime": "", "reference_ms": float("nan")}
-        about = str(facts.get("processor", "")), kept["runtime"], f"{kept['reference_ms']:.4f}"
-        table.add_row(row["name"], state, seen, str(row["waiting"]), *about)
+        table.add_row(*_cells(row))
     out.print(table)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    facts = row["facts"]
+    if row["kind"] == "table":
+        about = f"{facts['layers']:,} layers: {', '.join(facts['metrics'])}"
+        return row["name"], "table", "", "", about, "", ""
+    seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["last_seen"]))
+    state = "live" if row["is_live"] else "gone"
+    kept = facts.get("calibration") or {"runtime": "", "reference_ms": float("nan")}
+    about = str(facts.get("processor", ""))
+    measured = kept["runtime"], f"{kept['reference_ms']:.4f}"
+    return row["name"], state, seen, str(row["waiting"]), about, *measured
+
+
+def _known(workspace: jobs.Workspace) -> list[dict[str, Any]]:
+    """Devices of a workspace as a server tells them, in short."""
+    devices = workspace.store.devices()
+    waiting, now = devices.waiting(), time.time()
+    agents = [
+        {**vars(d), "kind": "agent", "is_live": d.is_live(now), "waiting": waiting.get(d.name, 0)}
+        for d in devices.devices()
+    ]
+    tables = [ImportedTable.read(workspace.home, n) for n in imported_names(workspace.home)]
+    told = [{"name": t.device, "kind": "table", "facts": t.summary} for t in tables if t]
+    return [*agents, *told]
+
+
+@devices.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="Of the device, as jobs will name it.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON of layers with latency in ms and energy in mJ.")
+    ],
+    home: Home = DEFAULT_HOME,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Import another team's table of layers as a device: jobs sum over it, nothing is timed."""
+    folder = home.absolute()
+    is_there = store is not None or (folder / "nas.db").is_file()
+    known = jobs.Workspace.open(home, store).store.devices().devices() if is_there else []
+    summary = import_table(folder, name, file, [device.name for device in known]).summary
+    show(summary if as_json else "\n".join(_lines(summary)), as_json)
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """An imported table for people."""
+    for key, value in summary.items():
+        if key != "errors":
+            told = ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
+            yield f"{key:<13}{told}"
+    yield "error of the interpolation, for the half of the layers it was not fitted to:"
+    for metric, kinds in summary["errors"].items():
+        for kind, error in kinds.items():
+            of = f"{metric}, {kind}:"
+            yield f"  {of:<25}{error['median']:.1%} median, {error['p90']:.1%} nine in ten"
 
 
 @devices.command()

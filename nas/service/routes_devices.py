@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from nas.core import Device, DeviceStore, NotFoundError, Profile, Work, WorkState
 from nas.core.device import LOCAL
+from nas.imported_tables import require_no_table
 from nas.service.context import Service
 from nas.service.errors import ForbiddenError
 from nas.service.schemas import (
@@ -31,6 +32,7 @@ from nas.service.security import Admin, AnAgent, AnyUser, TheService, User
 from nas.service.sharing import Answer
 from predictors.latency import MIN_LESSONS, HeldOut, held_out
 from workers.absent import lessons_of
+from workers.imported import ImportedTable, imported_names
 from workers.remote import MOST_LESSONS
 
 router = APIRouter(prefix="/v1", tags=["devices"])
@@ -44,7 +46,10 @@ def devices(user: AnyUser, service: TheService) -> list[dict[str, Any]]:
     """Where latency can be measured, how each device is, and how much waits for it."""
     store = service.store.devices()
     waiting, now = store.waiting(), time.time()
-    return [_local(), *(_shown(d, waiting.get(d.name, 0), now) for d in store.devices())]
+    agents = [_shown(d, waiting.get(d.name, 0), now) for d in store.devices()]
+    home = service.workspace.home
+    tables = [ImportedTable.read(home, name) for name in imported_names(home)]
+    return [_local(), *agents, *(_imported(t) for t in tables if t is not None)]
 
 
 @router.get("/devices/{name}", response_model=DeviceBody)
@@ -52,6 +57,10 @@ def device(name: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """One device."""
     if name == LOCAL:
         return _local()
+    if name in imported_names(service.workspace.home):
+        table = ImportedTable.read(service.workspace.home, name)
+        if table is not None:
+            return _imported(table)
     store = service.store.devices()
     return _shown(store.device(name), store.waiting().get(name, 0), time.time())
 
@@ -59,6 +68,7 @@ def device(name: str, user: AnyUser, service: TheService) -> dict[str, Any]:
 @router.delete("/devices/{name}", status_code=204)
 def forget(name: str, user: Admin, service: TheService) -> Response:
     """Forget a device that is not live; its open work fails."""
+    require_no_table(service.workspace.home, name, "forgotten; delete its file")
     service.store.devices().forget(name)
     return Response(status_code=204)
 
@@ -72,6 +82,7 @@ def work(
     limit: Limit = 50,
 ) -> list[dict[str, Any]]:
     """Work of a device, newest first."""
+    require_no_table(service.workspace.home, name, "timed")
     store = service.store.devices()
     store.device(name)
     return [_told(w) for w in store.works(name, None, tuple(state or ()), limit)]
@@ -83,6 +94,7 @@ def calibration(name: str, request: Request, user: AnyUser, service: TheService)
 
     That is how predictions are made while the device is away. Admins see everyone's.
     """
+    require_no_table(service.workspace.home, name, "timed")
     store = service.store.devices()
     done = store.device(name).n_done
 
@@ -110,7 +122,8 @@ def cancel(work_id: str, user: AnyUser, service: TheService) -> dict[str, Any]:
 
 @router.post("/devices/{name}/register")
 def register(name: str, body: RegisterBody, user: AnAgent, service: TheService) -> dict[str, float]:
-    """Speak for a device; another live one of its name is refused."""
+    """Speak for a device; another live one of its name is refused, and so is a table's name."""
+    require_no_table(service.workspace.home, name, "spoken for; choose another name")
     seconds = service.settings.device_seconds
     service.store.devices().register(name, body.instance, user.owner, body.facts, seconds)
     return {"live_seconds": seconds}
@@ -240,6 +253,23 @@ def _local() -> dict[str, Any]:
         waiting=0,
         done=0,
         facts={},
+    ).model_dump()
+
+
+def _imported(table: ImportedTable) -> dict[str, Any]:
+    summary = table.summary
+    bits = [" ".join(map(str, summary[name])) for name in ("weight_bits", "input_bits")]
+    return DeviceBody(
+        name=table.device,
+        kind="table",
+        description=f"imported table of {summary['layers']:,} layers, {bits[0]} by {bits[1]} bits",
+        owner="",
+        is_live=True,
+        last_seen=None,
+        registered_at=None,
+        waiting=0,
+        done=0,
+        facts=summary,
     ).model_dump()
 
 

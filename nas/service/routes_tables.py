@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from nas.core import InvalidInputError
 from nas.core.device import LOCAL
+from nas.imported_tables import require_no_table
 from nas.latency_tables import require_buildable
 from nas.service.context import Service
 from nas.service.schemas import TableBuildBody, TableRequest
@@ -24,6 +25,7 @@ def build(name: str, body: TableRequest, user: AnyUser, service: TheService) -> 
     """Let a device time a space's layers, those it lacks; asked again meanwhile it is the same."""
     if name == LOCAL:
         raise InvalidInputError("device", name, "one with an agent; build this one where it is")
+    require_no_table(service.workspace.home, name, "timed")
     service.store.devices().device(name)
     require_buildable(service.workspace, name, body.candidates, body.files)
     space = body.space.model_dump(mode="json")
@@ -39,6 +41,7 @@ def build(name: str, body: TableRequest, user: AnyUser, service: TheService) -> 
 def table(name: str, user: AnyUser, service: TheService) -> dict[str, Any]:
     """The table of a device, and how building it stands."""
     if name != LOCAL:
+        require_no_table(service.workspace.home, name, "timed")
         service.store.devices().device(name)
     return _told(service, name, service.tables.of(name))
 

@@ -209,7 +209,7 @@ class DeviceBody(BaseModel):
     """A device and how it is."""
 
     name: str
-    kind: Literal["local", "agent"] = Field(description="of every worker, or with an agent")
+    kind: Literal["local", "agent", "table"] = Field(description="table: imported, has no agent")
     description: str
     owner: str
     is_live: bool

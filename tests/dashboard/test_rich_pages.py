@@ -7,8 +7,11 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from nas.imported_tables import import_table
+from nas.service import Server
 from tests.dashboard.looking import download, settled
 from tests.dashboard.made_up import LATENCY, N_PREDICTED, N_TRAINED
+from tests.workers.formula_table import write
 
 TRACES = "() => document.querySelector('.plot').data.map(t => [t.name, t.x.length, t.marker])"
 
@@ -145,3 +148,15 @@ def test_devices_show_their_queue_and_how_well_they_are_predicted(
     card = page.locator("section.figure", has_text="pi: predicted against measured")
     expect(card.locator(".point")).to_have_count(N_TRAINED - N_PREDICTED, timeout=60_000)
     expect(card.locator(".note")).to_contain_text(re.compile(r"Median error \d"))
+
+
+def test_an_imported_table_is_listed_and_asked_for_no_measurements(
+    quiet: Server, rich: tuple[str, str], page: Page, tmp_path: Path
+) -> None:
+    import_table(quiet.workspace.home, "npu", write(tmp_path / "npu.json"), [])
+    page.goto(f"{rich[0]}/#/devices")
+    row = page.locator("tbody tr", has_text="npu")
+    expect(row.locator(".state")).to_have_text("table")
+    expect(row).to_contain_text("layers, 4 8 by 4 8 bits")
+    expect(page.locator("section.figure", has_text="pi: predicted")).to_have_count(1)
+    expect(page.locator("section.figure", has_text="npu")).to_have_count(0)

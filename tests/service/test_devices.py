@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from typer.testing import CliRunner
 
+from nas.cli.commands import app
 from nas.client import Client
-from nas.core import Role
+from nas.core import InvalidInputError, Role
+from nas.imported_tables import import_table
 from nas.service import Server
 from tests.service.conftest import SPEC
+from tests.workers.formula_table import write
 
 AGENT = {"instance": "one"}
 PROFILE = {
@@ -114,3 +120,36 @@ def test_waiting_for_work_ends_when_some_comes(server: Server) -> None:
     started = time.monotonic()
     assert agent.post("/devices/pi/claim", wait=0.6).json() == {"work": None}
     assert 0.5 < time.monotonic() - started < 10
+
+
+def test_an_imported_table_is_a_device_without_an_agent(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    home = server.workspace.home
+    table = import_table(home, "npu", write(tmp_path / "npu.json"), [])
+    agent, admin = Caller(server, Role.DEVICE), Caller(server, Role.ADMIN)
+    (told,) = [d for d in admin.http.get("/devices").json() if d["kind"] == "table"]
+    assert told == admin.http.get("/devices/npu").json()
+    assert (told["name"], told["is_live"], told["facts"]) == ("npu", True, table.summary)
+    refused = agent.post("/devices/npu/register")
+    assert refused.status_code == 409 and "npu is an imported table" in refused.text
+    for path in ("work", "calibration", "table"):
+        assert admin.http.get(f"/devices/npu/{path}").status_code == 409
+    assert admin.http.delete("/devices/npu").status_code == 409
+    assert admin.http.post("/devices/npu/table", json={}).status_code == 409
+    _, secret = server.workspace.store.accounts().create_token("t", "me", Role.USER)
+    environment = {"NAS_TOKEN": secret, "COLUMNS": "200"}
+    listed = CliRunner().invoke(app, ["devices", "--server", server.url], env=environment)
+    assert "npu" in listed.output and "layers: latency_ms, energy_mj" in listed.output
+
+
+def test_jobs_of_a_server_may_name_an_imported_table(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    spec = {**SPEC, "objectives": ["accuracy", "energy_mj@npu"], "devices": ["npu"]}
+    with pytest.raises(InvalidInputError, match="known: cpu"):
+        client.submit(**spec)
+    import_table(server.workspace.home, "npu", write(tmp_path / "npu.json"), [])
+    assert client.submit(**spec).job_id
+    with pytest.raises(InvalidInputError, match="known: energy_mj@npu, latency_ms@npu"):
+        client.submit(**{**spec, "objectives": ["accuracy", "load_ms@npu"]})

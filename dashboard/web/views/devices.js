@@ -41,7 +41,7 @@ export async function show(main, { onleave, current }) {
 function listed(devices) {
   return table("Devices", [
     { text: "Name", cell: (d) => h("strong", {}, d.name) },
-    { text: "State", cell: (d) => h("span", { class: `state ${d.is_live ? "completed" : "failed"}` }, d.is_live ? "live" : "gone") },
+    { text: "State", cell: (d) => h("span", { class: `state ${d.is_live ? "completed" : "failed"}` }, d.kind === "table" ? "table" : d.is_live ? "live" : "gone") },
     { text: "Last seen", cell: (d) => d.last_seen && h("time", { title: clock(d.last_seen) }, ago(d.last_seen)) },
     { text: "Waiting", number: true, cell: (d) => (d.kind === "agent" ? number(d.waiting) : "") },
     { text: "Measured", number: true, cell: (d) => (d.kind === "agent" ? number(d.done) : "") },

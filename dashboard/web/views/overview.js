@@ -158,7 +158,7 @@ function least(points, x, y, i) {
 
 /** The form tells how a point came about, as the colour tells its fidelity. */
 function symbol(fidelity, kind) {
-  const form = kind === "predicted" ? "triangle-up" : kind === "measured" || fidelity === "deployed" ? "diamond" : "circle";
+  const form = kind === "predicted" ? "triangle-up" : kind === "simulated" ? "circle" : kind === "measured" || fidelity === "deployed" ? "diamond" : "circle";
   return fidelity === "inherited" ? `${form}-open` : form;
 }
 
