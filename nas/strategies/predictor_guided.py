@@ -55,7 +55,9 @@ class PredictorGuided(Stepwise):
     """Proposes the candidate whose hopeful prediction adds most to the hypervolume.
 
     After random candidates the predictor is fitted to all completed trials whenever `refit` more of
-    them finished. A pool is scored at mean plus or minus `beta` standard deviations; closed-form
+    them finished. A pool is scored at mean plus or minus `beta` standard deviations; of several
+    objectives it is so in the mean only, the number being drawn anew with every finished trial,
+    lest a predictor too sure of itself keep a part of the front from ever being tried. Closed-form
     costs are exact, never predicted. The pool is the whole space where that is small; else fresh
     samples, mutants and crossovers of the measured best, and then, generation by generation, of
     those predicted best. Running trials count as measured at their predicted mean, so that
@@ -80,7 +82,8 @@ class PredictorGuided(Stepwise):
         costs: closed-form columns of `(n, d)` rows.
         n_initial: random candidates first.
         pool: candidates scored per state of knowledge, where the space is larger than 20,000.
-        beta: standard deviations of optimism.
+        beta: standard deviations of optimism; of several objectives the mean of their exponential
+            distribution.
         generations: of the search on predictions; 1 is mutants of the measured alone.
         refit: finished trials between two fits; as many as the budget fits once.
         fidelity: of the tasks.
@@ -219,12 +222,20 @@ class PredictorGuided(Stepwise):
 
     def _hoped(self, rows: Genotypes, features: NDArray[np.float32]) -> _Pool:
         mean, std = self._predicted(rows, features)
+        optimism = self._optimism()
         hopeful = dict(mean)
         for objective in self._goals.objectives:
             sign = 1.0 if objective.direction == "max" else -1.0
             m = objective.metric
-            hopeful[m] = mean[m] + sign * self._beta * std[m]
+            hopeful[m] = mean[m] + sign * optimism * std[m]
         return _Pool(rows, mean, hopeful)
+
+    def _optimism(self) -> float:
+        """Standard deviations, of the present knowledge: a function of the finished trials."""
+        if len(self._goals.objectives) == 1:
+            return self._beta
+        rng = np.random.default_rng((self._seed, self._history.n_finished, 2))
+        return float(rng.exponential(self._beta))
 
     def _promising(self, pool: _Pool) -> NDArray[np.int64]:
         """Numbers of the pool's rows, best first."""

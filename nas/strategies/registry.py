@@ -134,18 +134,19 @@ def _predictor_guided(context: SearchContext, options: Options) -> SearchStrateg
         "predictor": learner.predictor(),
         "featurize": learner.featurize,
         "costs": context.costs,
+        "beta": 0.5 if len(context.goals.objectives) == 1 else 1.0,
         "narrow": context.narrow if options.pop("narrowing", 0) == 1 else None,
     }
-    return _made(PredictorGuided, context, given | _few_first(context.n_trials) | options)
+    return _made(PredictorGuided, context, given | _few_first(context.n_trials, 6) | options)
 
 
 def _gradient_guided(context: SearchContext, options: Options) -> SearchStrategy:
     given = {"surrogate": context.surrogate(), "one_hot": context.one_hot}
-    return _made(GradientGuided, context, given | _few_first(context.n_trials) | options)
+    return _made(GradientGuided, context, given | _few_first(context.n_trials, 10) | options)
 
 
-def _few_first(n_trials: int) -> Options:
-    return {"n_initial": min(10, max(4, n_trials // 4))}
+def _few_first(n_trials: int, most: int) -> Options:
+    return {"n_initial": min(most, max(4, n_trials // 4))}
 
 
 _POPULATION = Setting(int, 2, 100_000)

@@ -271,6 +271,18 @@ def test_the_whole_micro_benchmark_tells_strategies_apart() -> None:
     assert all(volume > random + 0.01 for volume in volumes.values()), (random, volumes)
 
 
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_search_leaves_the_region_its_first_trials_lie_in(seed: int) -> None:
+    """Few and noisy accuracies make the predictor sure that half of the space is bad."""
+    spec = BenchmarkSpec(
+        space=f"table:{MICRO}",
+        objectives=("accuracy_1_epochs", "weight_bytes:min"),
+        strategies=("predictor-guided",),
+        budget=60,
+    )
+    assert spec.check(MICRO.parent).run("predictor-guided", seed).trace[-1] > 0.95
+
+
 def test_more_epochs_tell_more_of_the_whole_training() -> None:
     columns = read_table(MICRO).columns
     taus = [kendall_tau(columns[f"accuracy_{n}_epochs"], columns["accuracy"]) for n in (1, 3)]

@@ -199,7 +199,7 @@ GOLDEN = {
     "cross-entropy": ["83c22f865381fe9f", "ada515a43f48b010", "301411b7a034975e"],
     "optuna-tpe": ["132d255ec1901128", "86a8c38f0aca2698", "5d64e7758e129a7e"],
     "optuna-nsga2": ["45ac2a8cfc630005", "e55b449b263a5448", "e90fbc7f607828dc"],
-    "predictor-guided": ["1000d09e89334bdf", "ab2fc09bfab6e491", "08b9ef44de19e8b2"],
+    "predictor-guided": ["4770379c6e1c74ab", "06210557bdecd426", "4f00fd771f1e3a42"],
     "seeded": ["91aeaa3679b88269", "97005652537daea1", "b9cacd7f313dda0e"],
     "finalists": ["79a08a6af000d4cc", "8e29c5f4d8b6eb57", "c959a8f2010fec95"],
 }
