@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,13 @@ def test_paths_named_in_documents_exist(document: str) -> None:
         )
     )
     assert all((ROOT / path).exists() for path in named), named
+
+
+def test_the_python_reference_is_what_docstrings_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
+    assert (ROOT / "docs" / "api.md").read_text() == made, "make docs"
+
+
+def test_the_python_reference_depends_on_no_folder() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    assert not re.search(r" at 0x|PosixPath|/(?:home|work|tmp|root)/", text)
