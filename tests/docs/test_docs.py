@@ -52,6 +52,12 @@ def test_the_first_screen_has_the_two_commands() -> None:
     assert "make test" in first
 
 
+def test_pictures_are_there_and_light() -> None:
+    pictures = [ROOT / path for path in re.findall(r"!\[[^\]]+\]\(([\w/.]+)\)", README)]
+    assert len(pictures) == 2
+    assert all(path.stat().st_size < 150 * 1024 for path in pictures)
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_is_in_the_readme(name: str) -> None:
     assert f"`{name}`" in README
