@@ -136,13 +136,17 @@ def surroundings() -> dict[str, str]:
     load = os.getloadavg()[0]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "--short", "HEAD") + changes,
+        "commit": (_git("rev-parse", "--short", "HEAD") or "unknown") + changes,
         "machine": f"{processor_name()}, {usable_cpus()} cores, load {load:.1f} before",
     }
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    """What git says; nothing where this is no clone."""
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
     return done.stdout.strip()
 
 
@@ -210,7 +214,7 @@ def _section(part: Part, kept: Kept | None, verdict: Verdict) -> list[str]:
     blocks += [verdict.says] if verdict.says else []
     blocks.append(f"```text\n{kept.output.rstrip()}\n```")
     facts = [about[name] for name in ("date", "commit", "machine") if name in about]
-    facts += [f"{int(about['seconds']):,} s"] if "seconds" in about else []
+    facts += [f"{float(about['seconds']):,.0f} s"] if "seconds" in about else []
     if about.get("command", part.command) != part.command:
         facts.append(f"by now the command is `{part.command}`")
     return [*blocks, f"*{'; '.join(facts)}*"] if facts else blocks
@@ -265,7 +269,7 @@ def _duration(part: Part, docs: Path) -> str:
     kept = Kept.read(kept_at(part.name, docs))
     if kept is None or "seconds" not in kept.about:
         return f"about {part.minutes} min"
-    return f"took {int(kept.about['seconds']):,} s"
+    return f"took {float(kept.about['seconds']):,.0f} s"
 
 
 if __name__ == "__main__":

@@ -90,3 +90,4 @@ def test_a_part_is_kept_without_paths_and_told_as_it_was(
     assert "```text\n3 in …/nas.db and a/tmp/b\n```" in page
     assert "by now the command is `.venv/bin/python tests/benchmarks/service.py store" in page
     assert "Slow." in page and page.count("Never run.") == len(report.PARTS) - 1
+    assert "storing                    took" in report.listed(tmp_path)
