@@ -48,6 +48,12 @@ demo: $(STAMP) ## a real joint search on this machine in about four minutes
 test: $(SYSTEM) $(COMPOSE) ## all tests
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+benchmark: $(STAMP) ## all benchmarks, or PARTS="storing …"; hours; writes docs/benchmarks.md
+	@$(BIN)/python tests/benchmarks/report.py run $(PARTS)
+
+docs: $(STAMP) ## docs/api.md from the docstrings
+	@$(BIN)/python docs/reference.py
+
 check: $(STAMP) ## lint, format, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -61,4 +67,4 @@ format: $(STAMP) ## rewrite the code in the house format
 clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test benchmark docs check format clean

@@ -1,9 +1,11 @@
 """Neural architecture search: architecture x pruning x quantization, measured as shipped.
 
-import nas
-front = nas.search(data="digits", objectives=["accuracy", "latency_ms"], trials=30)
-print(front.to_frame())
-front.best("latency_ms<=0.1").export("my_model")
+    import nas
+    front = nas.search(data="digits", objectives=["accuracy", "latency_ms"], trials=30)
+    print(front.to_frame())
+    front.best("latency_ms<=0.1").export("my_model")
+
+`import nas` alone is light: each name is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,12 @@ def test_the_first_screen_has_the_two_commands() -> None:
     first = "\n".join(README.splitlines()[:15])
     assert "make demo" in first
     assert "make test" in first
+
+
+def test_pictures_are_there_and_light() -> None:
+    pictures = [ROOT / path for path in re.findall(r"!\[[^\]]+\]\(([\w/.]+)\)", README)]
+    assert len(pictures) == 2
+    assert all(path.stat().st_size < 150 * 1024 for path in pictures)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -99,3 +106,13 @@ def test_paths_named_in_documents_exist(document: str) -> None:
         )
     )
     assert all((ROOT / path).exists() for path in named), named
+
+
+def test_the_python_reference_is_what_docstrings_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
+    assert (ROOT / "docs" / "api.md").read_text() == made, "make docs"
+
+
+def test_the_python_reference_depends_on_no_folder() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    assert not re.search(r" at 0x|PosixPath|/(?:home|work|tmp|root)/", text)
