@@ -26,7 +26,7 @@ from nas.core import (
     UnknownNameError,
 )
 from nas.core.device import FILES, LOCAL
-from nas.jobs import Workspace
+from nas.workspace import Workspace
 from predictors.latency import most_informative
 from searchspaces import ModelFamily
 from workers.comparison import built

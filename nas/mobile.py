@@ -12,10 +12,11 @@ import numpy as np
 from nas.core import InvalidInputError, Job
 from nas.spec import JobSpec
 from workers.datasets import Dataset, load_dataset
-from workers.deployment import onnx_logits, written_whole
+from workers.deployment import onnx_logits
 from workers.executorch.lowering import convert
 from workers.profiling.runtime import session
 from workers.runtimes import profiler
+from workers.writing import written_whole
 
 RUNTIME = "executorch"
 MODEL, PROGRAM, CARD = "model.onnx", "model.pte", "card.json"

@@ -9,9 +9,9 @@ from pathlib import Path
 from dashboard.report import ReportContent, render_report
 from nas.analysis import harmful, importances, predictor_quality, tau_over_time
 from nas.core import EventKind, InvalidInputError, Job, Trial
-from nas.jobs import Workspace, spec_of
 from nas.problem import Problem
 from nas.reuse import Reuse, reuse
+from nas.workspace import Workspace, spec_of
 from workers.machine import processor_name
 
 

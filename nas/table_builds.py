@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nas.core import ConflictError, DeviceStore, NasError, Report
-from nas.problem import Problem
 from nas.spec import JobSpec
 from workers.machine import environment
 from workers.tables import LayerTable, family_digest, table_path
+
+if TYPE_CHECKING:
+    from nas.problem import Problem
 
 N_CANDIDATES, N_FILES = 80, 12
 """Looked at for layers, and of them timed as a whole, unless somebody says otherwise."""

@@ -27,7 +27,7 @@ from searchspaces.plain import plain_module_source
 from workers.absent import KNOWN
 from workers.comparison import compared, warnings
 from workers.datasets import Dataset
-from workers.deployment import export_onnx, needing_space, onnx_logits, written_whole
+from workers.deployment import export_onnx, onnx_logits
 from workers.files import file_features
 from workers.profiling import OnnxRuntimeProfiler
 from workers.profiling.modules import module_ms
@@ -35,6 +35,7 @@ from workers.quantizing import prune_and_finetune, quantize_and_finetune
 from workers.remote import Figures, RemoteDevices
 from workers.scoring import expected_calibration_error, scores
 from workers.training import TrainingSettings, logits_of, recalibrate_batch_norm, train
+from workers.writing import needing_space, written_whole
 
 TRAINED_WEIGHTS = "trained.safetensors"
 MODULE_RUNS = 60

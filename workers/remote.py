@@ -23,8 +23,8 @@ from nas.core import (
 )
 from nas.core.device import Estimate, Estimator, Features
 from workers.absent import LATENCY, TABLE, by_table, estimates
-from workers.deployment import written_whole
 from workers.tables import LayerTable
+from workers.writing import written_whole
 
 DEVICE_METRICS = ("latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes", "energy_mj")
 """What a device tells; as a metric of a job each is followed by `@` and the device's name."""

@@ -9,9 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from nas import jobs
 from nas.cli.options import (
-    DEFAULT_HOME,
     Data,
     DataLimit,
     Home,
@@ -29,6 +27,7 @@ from nas.client import Client
 from nas.options import parsed
 from nas.spec import JobSpec
 from nas.table_builds import N_CANDIDATES, N_FILES
+from nas.workspace import DEFAULT_HOME, Workspace
 
 devices = typer.Typer(help="Devices that time files.", invoke_without_command=True)
 
@@ -47,7 +46,7 @@ def list_devices(
         with Client(server) as client:
             rows = [d for d in client.devices() if d["kind"] == "agent"]
     else:
-        known = jobs.Workspace.open(home, store).store.devices()
+        known = Workspace.open(home, store).store.devices()
         waiting, now = known.waiting(), time.time()
         rows = [
             {**vars(d), "is_live": d.is_live(now), "waiting": waiting.get(d.name, 0)}
@@ -91,18 +90,19 @@ def table(
         with Client(server) as client:
             summary = client.build_table(name, _say, candidates=candidates, files=files, **about)
     else:
-        summary = _built_here(name, about, candidates, files, jobs.Workspace.open(home, store))
+        summary = _built_here(name, about, candidates, files, Workspace.open(home, store))
     lines = "\n".join(f"{key:<13}{value}" for key, value in summary.items())
     show(summary if as_json else lines, as_json)
 
 
 def _built_here(
-    name: str, about: dict[str, Any], candidates: int, files: int, workspace: jobs.Workspace
+    name: str, about: dict[str, Any], candidates: int, files: int, workspace: Workspace
 ) -> Mapping[str, Any]:
+    from nas.jobs import terminable  # with it comes torch, which takes a second to import
     from nas.latency_tables import build_table
 
     problem = workspace.problem(JobSpec.parse(about))
-    with jobs.terminable():
+    with terminable():
         found = build_table(
             workspace, name, problem.family, candidates, files, problem.spec.seed, _say
         )

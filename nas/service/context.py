@@ -32,6 +32,7 @@ from nas.service.settings import ServiceSettings
 from nas.service.sharing import Answer, Shared
 from nas.spec import JobSpec
 from nas.table_builds import TableBuilder
+from nas.workspace import Workspace
 from workers.datasets import NAMED, UPLOAD
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Service:
     """
 
     settings: ServiceSettings
-    workspace: jobs.Workspace
+    workspace: Workspace
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     columns: ColumnCache = field(init=False)
     shared: Shared = field(default_factory=Shared)

@@ -12,10 +12,10 @@ from torch import nn
 
 from nas import analysis
 from nas.core import Candidate, InvalidInputError, Job, Trial
-from nas.jobs import Workspace, spec_of
 from nas.service.columns import Outcomes
 from nas.service.thinning import evenly
 from nas.service.views import kinds_of
+from nas.workspace import Workspace, spec_of
 from searchspaces import ModelFamily
 
 MOST_TRIALS = 1000

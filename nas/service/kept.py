@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.core import TrialStore
-from workers.deployment import written_whole
+from workers.writing import written_whole
 
 if TYPE_CHECKING:
     from nas.service.columns import Growing

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 import searchspaces
-from nas.jobs import Workspace
 from nas.latency_tables import build_table
+from nas.workspace import Workspace
 from predictors.latency import FewShotLatency, most_informative
 from workers.comparison import built
 from workers.deployment import export_onnx

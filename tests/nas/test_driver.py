@@ -36,6 +36,7 @@ from nas.driver import driver_id, driving, is_gone, take
 from nas.problem import Problem
 from nas.spec import JobSpec
 from nas.stores import MemoryStore, open_store
+from nas.workspace import Workspace
 
 SPEC = JobSpec.parse(
     {
@@ -238,13 +239,13 @@ class Outages:
 def test_a_run_waits_for_its_database_and_goes_on_identically(
     tmp_path: Path, problem: Problem, name: str, at: list[int], n: int, after: bool
 ) -> None:
-    whole = jobs.Workspace(tmp_path / "whole", MemoryStore())
+    whole = Workspace(tmp_path / "whole", MemoryStore())
     job = jobs.submit(whole, problem)
     jobs.run(whole, job, problem, "local")
     store, said = MemoryStore(), []
     flaky: Any = Flaky(store, Outages(name, at, n), after)
     heard: list[Event] = []
-    workspace = jobs.Workspace(tmp_path / "flaky", flaky)
+    workspace = Workspace(tmp_path / "flaky", flaky)
     again = store.create_job(SPEC.name, SPEC.to_json())
     front = jobs.run(workspace, again, problem, "local", listen=heard.append, say=said.append)
     assert list(front.trials) == list(store.trial_store(again.job_id).trials())
@@ -264,7 +265,7 @@ def test_a_database_that_is_there_and_refuses_ends_the_run(
     flaky: Any = Flaky(store, lambda name: name == "finish")
     job = store.create_job(SPEC.name, SPEC.to_json())
     with pytest.raises(StoreError, match="gone"):
-        jobs.run(jobs.Workspace(tmp_path, flaky), job, problem, "local")
+        jobs.run(Workspace(tmp_path, flaky), job, problem, "local")
     assert store.job(job.job_id).state is JobState.FAILED
 
 
@@ -281,16 +282,16 @@ def test_a_database_that_stays_away_ends_the_run_some_time(
             away.set()
 
     with pytest.raises(StoreError, match="gone"):
-        jobs.run(jobs.Workspace(tmp_path, flaky), job, problem, "local", listen=listen)
+        jobs.run(Workspace(tmp_path, flaky), job, problem, "local", listen=listen)
     assert store.job(job.job_id).state is JobState.RUNNING
-    assert jobs.resumable(jobs.Workspace(tmp_path, store), job.job_id).fence == 1
+    assert jobs.resumable(Workspace(tmp_path, store), job.job_id).fence == 1
 
 
 @pytest.mark.parametrize("wanted", [JobState.PAUSED, JobState.CANCELLED])
 def test_a_job_is_paused_or_cancelled_in_the_middle(
     tmp_path: Path, problem: Problem, wanted: JobState
 ) -> None:
-    workspace = jobs.Workspace(tmp_path, MemoryStore())
+    workspace = Workspace(tmp_path, MemoryStore())
     job = jobs.submit(workspace, problem)
 
     def listen(event: Event) -> None:
@@ -313,7 +314,7 @@ def test_a_job_is_paused_or_cancelled_in_the_middle(
 
 
 def test_workers_given_meanwhile_are_used(tmp_path: Path, problem: Problem) -> None:
-    workspace = jobs.Workspace(tmp_path, MemoryStore())
+    workspace = Workspace(tmp_path, MemoryStore())
     job = jobs.submit(workspace, problem)
     workspace.store.give_workers(job.job_id, 0)
     giving = threading.Timer(0.3, lambda: workspace.store.give_workers(job.job_id, None))
@@ -341,7 +342,7 @@ def test_cancelling_stops_what_runs_on_ray_and_frees_its_cpus(
             return Evaluation({})
 
     monkeypatch.setattr(Problem, "evaluator", lambda *_: Endless())
-    workspace = jobs.Workspace(tmp_path, MemoryStore())
+    workspace = Workspace(tmp_path, MemoryStore())
     job = jobs.submit(workspace, problem)
     log = workspace.store.trial_store(job.job_id)
 
@@ -362,7 +363,7 @@ def test_cancelling_stops_what_runs_on_ray_and_frees_its_cpus(
 def test_a_wish_to_pause_that_outlived_its_driver_is_forgotten_on_resume(
     tmp_path: Path,
 ) -> None:
-    workspace = jobs.Workspace(tmp_path, MemoryStore())
+    workspace = Workspace(tmp_path, MemoryStore())
     job = workspace.store.create_job("x", {})
     lease = workspace.store.acquire(job.job_id, "dead", 30)
     workspace.store.ask_for(job.job_id, JobState.PAUSED)
@@ -413,7 +414,7 @@ def private_postgres() -> Iterator[tuple[str, Callable[[str], None]]]:
 def test_postgresql_stopped_in_the_middle_of_a_run(tmp_path: Path, problem: Problem) -> None:
     with private_postgres() as (url, control):
         store = open_store(url)
-        workspace = jobs.Workspace(tmp_path, store)
+        workspace = Workspace(tmp_path, store)
         job, said = jobs.submit(workspace, problem), []
         starting = threading.Timer(3.0, lambda: control("start"))
 
