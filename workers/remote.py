@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,20 +96,29 @@ class RemoteDevices:
             open_work = self._queued(store, published(path, self.files), {"n_runs": n_runs}, about)
         except NotFoundError as error:
             raise EvaluationError(f"{error}: its agent never registered") from None
+        return self._awaited(store, open_work, features, sums, report)
+
+    def _awaited(
+        self,
+        store: DeviceStore,
+        open_work: dict[str, str],
+        features: Features,
+        sums: Mapping[str, Estimate],
+        report: Report,
+    ) -> Figures:
+        """What becomes of the work on all devices; `open_work` are its ids by device."""
         metrics: dict[str, float] = {}
         provenance: dict[str, Any] = {}
-        patient = {name: _Patience(name, self.patience, report) for name in self.names}
-        look = FIRST_LOOK
-        while open_work:
+        patient = {name: _Patience(name, self.patience, report) for name in open_work}
+        for _ in _looks():
             for name, work_id in list(open_work.items()):
                 found = self._looked_at(store, work_id, features, sums.get(name), patient[name])
                 if found is not None:
                     metrics |= found.metrics
                     provenance |= found.provenance
                     del open_work[name]
-            if open_work:
-                time.sleep(look)
-                look = min(LONGEST_LOOK, look * 1.5)
+            if not open_work:
+                break
         return Figures(metrics, provenance)
 
     def _queued(
@@ -224,19 +233,33 @@ def timed_elsewhere(
         for path in paths:
             queued.append(store.submit(device, published(path, files), settings))
         for work in queued:
-            look = FIRST_LOOK
-            while (found := store.work(work.work_id)).state.is_open:
-                silent = time.time() - store.device(device).live_until
-                if silent > patience:
-                    raise EvaluationError(f"device {device} is gone for {silent:.0f} s")
-                time.sleep(look)
-                look = min(LONGEST_LOOK, look * 1.5)
-            if (profile := found.measured) is None:
-                raise EvaluationError(f"on {device}: {found.error or found.state}")
-            yield profile
+            yield _done(store, work, patience)
     finally:
         for work in queued:
             store.cancel(work.work_id)
+
+
+def _done(store: DeviceStore, work: Work, patience: float) -> Profile:
+    """What a device measured; waits for it, for `patience` seconds where it is gone."""
+    for _ in _looks():
+        found = store.work(work.work_id)
+        if not found.state.is_open:
+            break
+        silent = time.time() - store.device(work.device).live_until
+        if silent > patience:
+            raise EvaluationError(f"device {work.device} is gone for {silent:.0f} s")
+    if (profile := found.measured) is None:
+        raise EvaluationError(f"on {work.device}: {found.error or found.state}")
+    return profile
+
+
+def _looks() -> Iterator[None]:
+    """Once for every look at what is waited for, with ever longer rests between them."""
+    rest = FIRST_LOOK
+    while True:
+        yield
+        time.sleep(rest)
+        rest = min(LONGEST_LOOK, rest * 1.5)
 
 
 class _Patience:
