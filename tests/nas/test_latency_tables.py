@@ -32,7 +32,7 @@ from nas.spec import JobSpec
 from nas.table_builds import log_path
 from nas.workspace import Workspace
 from tests.nas.test_devices import SPEC
-from tests.service.agents import until
+from tests.waiting import until
 from tests.workers.test_remote import profile as quick_profile
 from workers.machine import environment
 from workers.profiling import OnnxRuntimeProfiler

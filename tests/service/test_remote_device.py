@@ -20,7 +20,8 @@ from nas.service import Server, ServiceSettings
 from nas.spec import JobSpec
 from nas.workspace import Workspace
 from tests.nas.test_devices import SPEC
-from tests.service.agents import agent, is_registered, resident_bytes, until
+from tests.service.agents import agent, is_registered, resident_bytes
+from tests.waiting import until
 
 LONGER = {
     **SPEC,

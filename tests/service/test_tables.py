@@ -24,7 +24,7 @@ from nas.core import (
 from nas.service import Server, ServiceSettings
 from nas.workspace import Workspace
 from tests.nas.test_latency_tables import serving
-from tests.service.agents import until
+from tests.waiting import until
 from workers.tables import LayerTable
 
 SPACE = {"name": "mobilenet", "options": {"n_stages": 1, "depths": [1]}}
