@@ -48,15 +48,7 @@ def plain_module_source(
     final = copy.deepcopy(network).eval().cpu()
     bake_weights(final)
     traced = fx.symbolic_trace(final)
-    leaves: dict[str, nn.Module] = {}
-    for node in traced.graph.nodes:
-        node.type = None
-        if node.op == "call_module":
-            leaf = traced.get_submodule(node.target)
-            flat = _flat_name(str(node.target))
-            leaves[flat] = leaf
-            traced.add_module(flat, leaf)
-            node.target = flat
+    leaves = _flatten(traced)
     code = traced.graph.python_code("self", verbose=False).src
     source = TEMPLATE.format(
         title=title,
@@ -73,6 +65,20 @@ def plain_module_source(
         for key, value in leaf.state_dict().items()
     }
     return source, state
+
+
+def _flatten(traced: fx.GraphModule) -> dict[str, nn.Module]:
+    """Make all that is called a direct child, in place; gives those children by their names."""
+    leaves: dict[str, nn.Module] = {}
+    for node in traced.graph.nodes:
+        node.type = None
+        if node.op == "call_module":
+            leaf = traced.get_submodule(node.target)
+            flat = _flat_name(str(node.target))
+            leaves[flat] = leaf
+            traced.add_module(flat, leaf)
+            node.target = flat
+    return leaves
 
 
 def _made(leaf: nn.Module) -> str:

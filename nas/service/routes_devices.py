@@ -16,8 +16,8 @@ from nas.core import Device, DeviceStore, NotFoundError, Profile, Work, WorkStat
 from nas.core.device import LOCAL
 from nas.service.context import Service
 from nas.service.errors import ForbiddenError
-from nas.service.schemas import (
-    OCTETS,
+from nas.service.schemas import OCTETS, answers
+from nas.service.schemas_devices import (
     BeatBody,
     CalibrationBody,
     ClaimBody,
@@ -25,7 +25,6 @@ from nas.service.schemas import (
     RegisterBody,
     ReportBody,
     WorkBody,
-    answers,
 )
 from nas.service.security import Admin, AnAgent, AnyUser, TheService, User
 from nas.service.sharing import Answer

@@ -33,17 +33,8 @@ from nas.service.catalog import learning_schemas
 from nas.service.columns import Outcomes
 from nas.service.context import Service
 from nas.service.inspection import analysis_of, layers_of, tau_of
-from nas.service.schemas import (
-    AnalysisBody,
-    DriverBody,
-    LayerBody,
-    NamedBody,
-    SubmitBody,
-    SupernetBody,
-    TableBody,
-    TauBody,
-    answers,
-)
+from nas.service.schemas import DriverBody, NamedBody, SubmitBody, answers
+from nas.service.schemas_views import AnalysisBody, LayerBody, SupernetBody, TableBody, TauBody
 from nas.service.security import AnyUser, TheService, User
 from nas.service.views import comparison_of, decisions_of, points_of, summary_of
 from nas.spec import JobSpec
