@@ -12,7 +12,7 @@ from torch import nn
 
 from nas import analysis
 from nas.core import Candidate, InvalidInputError, Job, Trial
-from nas.service.columns import Outcomes
+from nas.service.outcomes import Outcomes
 from nas.service.thinning import evenly
 from nas.service.views import kinds_of
 from nas.workspace import Workspace, spec_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nas.core import Role
-from nas.service.context import Service, service_of
+from nas.service.context import Service, User, service_of
 from nas.service.errors import ForbiddenError, TooLargeError, UnauthorizedError, answer
 
 HEADERS = [
@@ -30,19 +29,6 @@ PAGE_HEADER = "x-nas-page"
 """What a page of this server sends with every change; foreign pages would have to ask first."""
 
 bearer = HTTPBearer(auto_error=False, description="made by `nas token create`")
-
-
-@dataclass(frozen=True)
-class User:
-    """Whoever sent a request."""
-
-    owner: str
-    role: Role
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether everyone's jobs are theirs to see and change."""
-        return self.role is Role.ADMIN
 
 
 def bearer_of(

@@ -23,7 +23,7 @@ from nas.core import (
 )
 from nas.core.trial import MARKS, MOST_NUMBERS
 from nas.core.wire import job_to_json, trial_to_json
-from nas.service.columns import FIDELITIES, Outcomes
+from nas.service.outcomes import FIDELITIES, Outcomes
 from nas.service.thinning import evenly, spread, thinned
 from nas.spec import JobSpec
 
