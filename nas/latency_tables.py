@@ -133,14 +133,13 @@ def _timing(workspace: Workspace, device: str) -> tuple[Timing, str]:
         return _timed_here, profiler().label
     store = workspace.store.devices()
     try:
-        facts = store.device(device).facts
+        runtime = store.device(device).runtime
     except NotFoundError:
         known = [LOCAL, *(d.name for d in store.devices())]
         raise UnknownNameError("device", device, known) from None
-    calibration = facts.get("calibration")
-    if not isinstance(calibration, Mapping):
+    if runtime is None:
         raise ConflictError(f"device {device} is not calibrated: restart its agent")
-    return _timed_there(store, workspace.home / FILES, device), str(calibration["runtime"])
+    return _timed_there(store, workspace.home / FILES, device), runtime
 
 
 def _timed_here(

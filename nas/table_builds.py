@@ -162,8 +162,7 @@ def tables_meanwhile(
     try:
         for name in problem.spec.remote_devices if problem.spec.tables else ():
             try:
-                calibration = devices.device(name).facts.get("calibration") or {}
-                table = LayerTable.read(home, name, calibration.get("runtime"))
+                table = LayerTable.read(home, name, devices.device(name).runtime)
                 if table is None or family_digest(problem.family) not in table.families:
                     builder.start(name, table_options(problem.spec, N_CANDIDATES, N_FILES))
                     say(f"device {name}: its table is built meanwhile, see {log_path(home, name)}")

@@ -9,6 +9,9 @@ from torch import Tensor, fx, nn
 
 from searchspaces.compression.quantization import bake_weights
 
+WEIGHTS = "model.safetensors"
+"""The file that the docstring loads weights from."""
+
 TEMPLATE = '''"""{title}
 
     from safetensors.torch import load_file
@@ -33,7 +36,7 @@ class Network(nn.Module):
 
 
 def plain_module_source(
-    network: nn.Module, example: Tensor, title: str, weights_name: str = "model.safetensors"
+    network: nn.Module, example: Tensor, title: str
 ) -> tuple[str, dict[str, Tensor]]:
     """Source of a module `Network` that computes what `network` does, and its state dict.
 
@@ -43,7 +46,6 @@ def plain_module_source(
         network: finished network; not changed.
         example: `(B, C, H, W)` images.
         title: first line of the source's docstring.
-        weights_name: the file the docstring loads weights from.
     """
     final = copy.deepcopy(network).eval().cpu()
     bake_weights(final)
@@ -52,7 +54,7 @@ def plain_module_source(
     code = traced.graph.python_code("self", verbose=False).src
     source = TEMPLATE.format(
         title=title,
-        weights=weights_name,
+        weights=WEIGHTS,
         shape=f"(batch, {', '.join(str(s) for s in example.shape[1:])})",
         layers="\n".join(
             f"        self.{name} = nn.{_made(leaf)}" for name, leaf in leaves.items()

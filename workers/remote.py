@@ -31,6 +31,8 @@ DEVICE_METRICS = ("latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes",
 
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
 SAY_AGAIN_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
+"""That a device may be silent, after it counts as gone, before nobody waits for it."""
 MOST_LESSONS = 500
 
 
@@ -64,7 +66,7 @@ class RemoteDevices:
     files: Path
     job_id: str
     estimator: Estimator
-    patience: float = 30.0
+    patience: float = PATIENCE_SECONDS
     home: Path | None = None
     goals: tuple[str, ...] = ()
 
@@ -140,8 +142,7 @@ class RemoteDevices:
             return {}
         found = {}
         for name in self.names:
-            calibration = store.device(name).facts.get("calibration") or {}
-            table = LayerTable.read(self.home, name, calibration.get("runtime"))
+            table = LayerTable.read(self.home, name, store.device(name).runtime)
             if table is not None and table.error is not None:
                 found[name] = by_table(table, path)
         return found
@@ -210,7 +211,6 @@ def timed_elsewhere(
     device: str,
     paths: Sequence[Path],
     settings: Mapping[str, Any],
-    patience: float = 30.0,
 ) -> Generator[Profile, None, None]:
     """Queue files for one device at once, and give what it measures, in their order.
 
@@ -222,7 +222,6 @@ def timed_elsewhere(
         device: its name.
         paths: of the files.
         settings: of the profiler.
-        patience: seconds the device may be gone.
 
     Raises:
         NotFoundError: no such device.
@@ -233,20 +232,20 @@ def timed_elsewhere(
         for path in paths:
             queued.append(store.submit(device, published(path, files), settings))
         for work in queued:
-            yield _done(store, work, patience)
+            yield _done(store, work)
     finally:
         for work in queued:
             store.cancel(work.work_id)
 
 
-def _done(store: DeviceStore, work: Work, patience: float) -> Profile:
-    """What a device measured; waits for it, for `patience` seconds where it is gone."""
+def _done(store: DeviceStore, work: Work) -> Profile:
+    """What a device measured; waits for it, where it is gone for as long as `PATIENCE_SECONDS`."""
     for _ in _looks():
         found = store.work(work.work_id)
         if not found.state.is_open:
             break
         silent = time.time() - store.device(work.device).live_until
-        if silent > patience:
+        if silent > PATIENCE_SECONDS:
             raise EvaluationError(f"device {work.device} is gone for {silent:.0f} s")
     if (profile := found.measured) is None:
         raise EvaluationError(f"on {work.device}: {found.error or found.state}")
@@ -296,12 +295,7 @@ def _measured(work: Work, profile: Profile, needed: Sequence[str]) -> Figures:
         if metric not in found:
             raise EvaluationError(f"on {work.device}: the device does not tell {metric}")
     where = {
-        "kind": "measured",
-        "on": f"exported ONNX file on {work.device}, batch 1",
-        "n_runs": profile.n_runs,
-        "spread": profile.spread,
-        "interval": list(profile.calm_interval),
-        "ratio_interval": list(profile.ratio_interval),
+        **profile.source(f"exported ONNX file on {work.device}, batch 1"),
         "conditions": {**profile.conditions, "device": work.device},
     }
     names = {metric: f"{metric}@{work.device}" for metric in found}
