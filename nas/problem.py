@@ -22,6 +22,7 @@ from nas.core import (
     SearchStrategy,
     UnknownNameError,
 )
+from nas.core.goals import metric_and_device, on_device
 from nas.core.trial import DIFFERENTIABLE
 from nas.spec import N_PIECES, JobSpec
 from nas.strategies import (
@@ -213,7 +214,9 @@ class Problem:
         )
         evaluator: Evaluator = trained
         if self.supernet_settings is not None:
-            timed = any("@" in m or m in LATENCY_METRICS for m in self.spec.goals.metrics)
+            timed = any(
+                metric_and_device(m)[1] or m in LATENCY_METRICS for m in self.spec.goals.metrics
+            )
             evaluator = SupernetEvaluator(trained, supernet_folder, self.supernet_settings, timed)
         if self.differentiable_settings is not None:
             evaluator = DifferentiableEvaluator(
@@ -281,7 +284,7 @@ class Problem:
         )
 
     def _check_metrics(self) -> None:
-        elsewhere = [f"{m}@{d}" for d in self.spec.remote_devices for m in DEVICE_METRICS]
+        elsewhere = [on_device(m, d) for d in self.spec.remote_devices for m in DEVICE_METRICS]
         known = (*MEASURED, *self.cost_names, *elsewhere)
         goals = self.spec.goals
         for field, metrics in (

@@ -22,6 +22,7 @@ from nas.core import (
     WorkState,
 )
 from nas.core.device import Estimate, Estimator, Features
+from nas.core.goals import metric_and_device, on_device
 from workers.absent import LATENCY, TABLE, by_table, estimates
 from workers.tables import LayerTable
 from workers.writing import written_whole
@@ -93,7 +94,7 @@ class RemoteDevices:
         store = self.store()
         try:
             sums = self._table_sums(store, path)
-            features = {**features, **{f"{TABLE}@{name}": e.value for name, e in sums.items()}}
+            features = {**features, **{on_device(TABLE, name): e.value for name, e in sums.items()}}
             about = {"candidate": key, "features": features}
             open_work = self._queued(store, published(path, self.files), {"n_runs": n_runs}, about)
         except NotFoundError as error:
@@ -149,8 +150,8 @@ class RemoteDevices:
 
     def _needed(self, name: str) -> tuple[str, ...]:
         """Metrics of a device that are predicted while it is gone."""
-        named = [metric.partition("@") for metric in self.goals]
-        return (LATENCY, *(m for m, _, of in named if of == name and m != LATENCY))
+        named = [metric_and_device(metric) for metric in self.goals]
+        return (LATENCY, *(m for m, of in named if of == name and m != LATENCY))
 
     def _looked_at(
         self,
@@ -298,7 +299,7 @@ def _measured(work: Work, profile: Profile, needed: Sequence[str]) -> Figures:
         **profile.source(f"exported ONNX file on {work.device}, batch 1"),
         "conditions": {**profile.conditions, "device": work.device},
     }
-    names = {metric: f"{metric}@{work.device}" for metric in found}
+    names = {metric: on_device(metric, work.device) for metric in found}
     return Figures(
         {names[metric]: value for metric, value in found.items()},
         dict.fromkeys(names.values(), where),
@@ -306,7 +307,7 @@ def _measured(work: Work, profile: Profile, needed: Sequence[str]) -> Figures:
 
 
 def _predicted(device: Device, found: Mapping[str, Estimate]) -> Figures:
-    names = {metric: f"{metric}@{device.name}" for metric in found}
+    names = {metric: on_device(metric, device.name) for metric in found}
     provenance = {
         names[metric]: {
             "kind": "predicted",
