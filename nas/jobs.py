@@ -22,9 +22,10 @@ from nas.core import (
     JobState,
     Report,
     SearchStrategy,
+    TrialStore,
 )
 from nas.core.device import FILES
-from nas.driver import driving
+from nas.driver import Driver, driving
 from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
 from nas.front import Front
@@ -132,14 +133,10 @@ def run(
                 nonlocal known
                 if known is None:
                     known = reuse(store, job, problem)
-                strategy = _informed(problem.strategy(), known)
+                strategy = problem.strategy()
+                known.teach(strategy)
                 with new() as runner:
-
-                    def check() -> None:
-                        driver.check()
-                        runner.limit(driver.workers)
-
-                    Engine(strategy, runner, trials, heard, check=check).run()
+                    _search(strategy, runner, trials, heard, driver)
 
             driver.through_outages(attempt, lambda: heard.last)
     return workspace.front(store.job(job.job_id))
@@ -239,12 +236,16 @@ class _Heard:
                 listen(event)
 
 
-def _informed(strategy: SearchStrategy, known: Reuse) -> SearchStrategy:
-    """`strategy`, told what earlier jobs found."""
-    strategy.learn_from(known.lessons)
-    for scores in known.scores.values():
-        strategy.recall(scores)
-    return strategy
+def _search(
+    strategy: SearchStrategy, runner: Executor, trials: TrialStore, heard: _Heard, driver: Driver
+) -> None:
+    """Run the loop, doing between its steps what is asked of the driver."""
+
+    def check() -> None:
+        driver.check()
+        runner.limit(driver.workers)
+
+    Engine(strategy, runner, trials, heard, check=check).run()
 
 
 @contextmanager
