@@ -24,7 +24,7 @@ class Runner:
     ) -> None:
         if executor not in ("ray", "local"):
             raise InvalidInputError("executor", executor, "ray or local")
-        self.executor: jobs.ExecutorName = "local" if executor == "local" else "ray"
+        self._executor: jobs.ExecutorName = "local" if executor == "local" else "ray"
         self._workers = checked_workers(workers)
         self._address = address
         self._as_json = as_json
@@ -32,7 +32,7 @@ class Runner:
     def start(self, spec: JobSpec, home: Path, store: str | None) -> None:
         """Check what is wanted, submit it and run it."""
         require_devices(spec, home, store)
-        problem = jobs.checked(spec, self.executor)
+        problem = jobs.checked(spec, self._executor)
         workspace = Workspace.open(home, store)
         self.run(workspace, jobs.submit(workspace, problem), problem, store)
 
@@ -58,7 +58,7 @@ class Runner:
                     workspace,
                     job,
                     problem,
-                    self.executor,
+                    self._executor,
                     self._workers,
                     self._address,
                     listen,

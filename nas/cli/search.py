@@ -85,11 +85,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Run a search to its Pareto front; Ctrl-C stops it so that it can be resumed."""
-    from nas.cli.running import Runner
-
-    runner = Runner(executor, workers, address, as_json)
     if resume is not None:
-        runner.resume(resume, home, store)
+        from nas.cli.running import Runner
+
+        Runner(executor, workers, address, as_json).resume(resume, home, store)
         return
     body = {
         "name": name,
@@ -112,7 +111,9 @@ def search(
     if server is not None:
         _submit(server, body, detach, as_json)
         return
-    runner.start(JobSpec.parse(body), home, store)
+    from nas.cli.running import Runner
+
+    Runner(executor, workers, address, as_json).start(JobSpec.parse(body), home, store)
 
 
 def watch(job: JobId, server: Server = None, as_json: Json = False) -> None:
