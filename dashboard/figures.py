@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dashboard.series import at_fidelity, best_so_far, hypervolume_trace
 from nas.core import Fidelity, Goals, Trial, front_of
+from nas.core.goals import metric_and_device
 from nas.core.trial import MARKS
 
 FRONT, SEARCH, DEPLOYED, LIMIT = "#d9480f", "#748ffc", "#099268", "#868e96"
@@ -27,8 +28,8 @@ SEARCHED = (Fidelity.INHERITED, Fidelity.TRAINED)
 
 def label(metric: str) -> str:
     """A metric's name for people: `latency_ms@pi` as `latency (ms) on pi`."""
-    if "@" in metric:
-        what, _, device = metric.partition("@")
+    what, device = metric_and_device(metric)
+    if device:
         return f"{label(what)} on {device}"
     name, unit = metric, ""
     for suffix, written in (("_ms", "ms"), ("_bytes", "bytes"), ("_mj", "mJ")):

@@ -10,6 +10,7 @@ from nas import console, forecast, jobs
 from nas.front import Front
 from nas.problem import Problem
 from nas.spec import DEFAULT_OBJECTIVES, DEVICES, JobSpec
+from nas.workspace import DEFAULT_HOME, Workspace, require_devices
 
 Named = str | Mapping[str, Any]
 
@@ -32,7 +33,7 @@ def search(
     warm_start: bool = True,
     tables: bool = False,
     name: str = "search",
-    home: str | Path = jobs.DEFAULT_HOME,
+    home: str | Path = DEFAULT_HOME,
     executor: jobs.ExecutorName = "local",
     n_workers: int | None = None,
     progress: bool = True,
@@ -88,9 +89,9 @@ def search(
             "tables": tables,
         }
     )
-    jobs.require_devices(spec, home)
+    require_devices(spec, home)
     problem = jobs.checked(spec, executor)
-    workspace = jobs.Workspace.open(home)
+    workspace = Workspace.open(home)
     job = jobs.submit(workspace, problem)
     with console.progress(spec, enabled=progress) as listen:
         return jobs.run(workspace, job, problem, executor, n_workers, listen=listen)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from torch import nn
 
+CARD = "card.json"
 CARD_VERSION = 1
 
 
@@ -119,7 +120,7 @@ class Model:
         for source in sources.values():
             shutil.copyfile(source, target / source.name)
         card = json.dumps(self.card(), indent=2, sort_keys=True)
-        (target / "card.json").write_text(card + "\n")
+        (target / CARD).write_text(card + "\n")
         (target / "genotype.json").write_text(
             json.dumps(dict(self.candidate.values), indent=2) + "\n"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas.core import ConflictError, InvalidInputError, UnknownNameError
 from nas.core.device import LOCAL
+from nas.core.goals import metric_and_device, on_device
 from nas.spec import JobSpec
 from workers.imported import COLUMNS, ImportedTable, imported_names, imported_path
 from workers.simulated import SimulatedDevices
@@ -59,13 +60,13 @@ def require_told(spec: JobSpec, home: Path) -> None:
         InvalidInputError: one of them, or a table that is broken.
     """
     tables = [table.device for table in simulated(spec, home).tables]
-    known = [f"{metric}@{name}" for name in tables for metric in COLUMNS]
+    known = [on_device(metric, name) for name in tables for metric in COLUMNS]
     for field, goals in (
         ("objectives", spec.goals.objectives),
         ("constraints", spec.goals.constraints),
     ):
         for goal in goals:
-            if goal.metric.partition("@")[2] in tables and goal.metric not in known:
+            if metric_and_device(goal.metric)[1] in tables and goal.metric not in known:
                 raise UnknownNameError(field, goal.metric, known)
 
 

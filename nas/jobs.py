@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from types import FrameType
 from typing import Literal
 
@@ -23,143 +20,27 @@ from nas.core import (
     InvalidInputError,
     Job,
     JobState,
-    JobStore,
     Report,
-    UnknownNameError,
+    SearchStrategy,
+    TrialStore,
 )
-from nas.core.device import FILES, LOCAL
-from nas.driver import driving
+from nas.core.device import FILES
+from nas.driver import Driver, driving
 from nas.engine import Engine, Listener
 from nas.forecast import check_feasible
 from nas.front import Front
-from nas.imported_tables import require_told, simulated, with_agents
+from nas.imported_tables import simulated, with_agents
 from nas.problem import Problem
 from nas.reuse import Reuse, reuse
 from nas.spec import JobSpec
 from nas.stores import open_store
 from nas.table_builds import TableBuilder, tables_meanwhile
+from nas.workspace import Workspace, spec_of
 from predictors.latency import estimate
-from workers.imported import imported_names
 from workers.remote import RemoteDevices
 
 logger = logging.getLogger("nas.jobs")
 ExecutorName = Literal["local", "ray"]
-DEFAULT_HOME = Path("nas_runs")
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A folder for files, and the store beside them.
-
-    Attributes:
-        home: artifacts of a job go to `home/<job id>/`.
-        store: of jobs and trials.
-        store_url: opens the same store in another process; `memory` where none can.
-    """
-
-    home: Path
-    store: JobStore
-    store_url: str = "memory"
-
-    @classmethod
-    def open(cls, home: str | Path = DEFAULT_HOME, store_url: str | None = None) -> Workspace:
-        """Open `home`, made if need be; the store is `home/nas.db` unless another is named.
-
-        Raises:
-            InvalidInputError: `home` is a file, or the store's URL is no URL.
-        """
-        folder = Path(home).absolute()
-        if folder.exists() and not folder.is_dir():
-            raise InvalidInputError("home", str(home), "a folder, or a new path")
-        url = store_url or f"sqlite:///{folder / 'nas.db'}"
-        return cls(folder, open_store(url), url)
-
-    def folder(self, job: Job) -> Path:
-        """Where a job's files are."""
-        return self.home / job.job_id
-
-    @property
-    def uploads(self) -> Path:
-        """Where data sets lie that clients sent."""
-        return self.home / "datasets"
-
-    def problem(self, spec: JobSpec) -> Problem:
-        """What a specification means here, uploaded data included.
-
-        Raises:
-            InvalidInputError: anything in it that cannot work.
-        """
-        return Problem.load(spec, self.uploads)
-
-    def devices_of(self, job: Job, problem: Problem) -> RemoteDevices | None:
-        """Where the job's files are timed beside this machine; None where nowhere else."""
-        names = with_agents(problem.spec, self.home)
-        if not names:
-            return None
-        in_process = self.store_url == "memory"
-        opened = self.store.devices if in_process else partial(_devices_at, self.store_url)
-        files = self.home / FILES
-        goals = problem.spec.goals.metrics
-        return RemoteDevices(
-            names, opened, files, job.job_id, estimate, home=self.home, goals=goals
-        )
-
-    def require_devices(self, spec: JobSpec) -> None:
-        """Refuse devices that are not there, metrics they lack, and tables no process could build.
-
-        Raises:
-            UnknownNameError: a device that never registered nor was imported, or a metric that an
-                imported one does not tell.
-            InvalidInputError: tables, with a store that only this process has.
-        """
-        require_told(spec, self.home)
-        known = [device.name for device in self.store.devices().devices()]
-        for name in with_agents(spec, self.home):
-            if name not in known:
-                known += imported_names(self.home)
-                raise UnknownNameError("devices", name, [LOCAL, *known])
-        if spec.tables and self.store_url == "memory":
-            raise InvalidInputError("tables", True, "false with a store in memory")
-
-    def delete(self, job: Job) -> None:
-        """Delete a job that nobody drives: trials, events and files.
-
-        Raises:
-            ConflictError: it is running.
-        """
-        self.store.delete_job(job.job_id)
-        shutil.rmtree(self.folder(job), ignore_errors=True)
-
-    def front(self, job: Job) -> Front:
-        """The job's front as it stands now."""
-        trials = self.store.trial_store(job.job_id).trials()
-        return Front.of(job, spec_of(job).goals, trials, self.folder(job))
-
-
-def require_devices(spec: JobSpec, home: str | Path, store_url: str | None = None) -> None:
-    """Refuse devices that are not known below `home`; makes neither folder nor database.
-
-    Raises:
-        UnknownNameError: one of them, or a metric that an imported one does not tell.
-    """
-    require_told(spec, Path(home))
-    names = with_agents(spec, Path(home))
-    if not names:
-        return
-    if store_url is None and not (Path(home) / "nas.db").is_file():
-        raise UnknownNameError("devices", names[0], [LOCAL, *imported_names(Path(home))])
-    Workspace.open(home, store_url).require_devices(spec)
-
-
-@cache
-def _devices_at(store_url: str) -> DeviceStore:
-    """The devices of a store, opened once a process."""
-    return open_store(store_url).devices()
-
-
-def spec_of(job: Job) -> JobSpec:
-    """A job's specification, read."""
-    return JobSpec.parse(job.spec)
 
 
 def checked(
@@ -244,7 +125,7 @@ def run(
         terminable(),
         tables_meanwhile(problem, builder, store.devices(), tell),
     ):
-        devices = workspace.devices_of(job, problem)
+        devices = devices_of(workspace, job, problem)
         tables = simulated(problem.spec, workspace.home)
         evaluator = problem.evaluator(folder, workspace.home / "supernets", devices, tables)
         trials = store.trial_store(job.job_id, driver.lease)
@@ -255,16 +136,9 @@ def run(
                 if known is None:
                     known = reuse(store, job, problem)
                 strategy = problem.strategy()
-                strategy.learn_from(known.lessons)
-                for scores in known.scores.values():
-                    strategy.recall(scores)
+                known.teach(strategy)
                 with new() as runner:
-
-                    def check() -> None:
-                        driver.check()
-                        runner.limit(driver.workers)
-
-                    Engine(strategy, runner, trials, heard, check=check).run()
+                    _search(strategy, runner, trials, heard, driver)
 
             driver.through_outages(attempt, lambda: heard.last)
     return workspace.front(store.job(job.job_id))
@@ -326,6 +200,30 @@ def require_unfinished(job: Job) -> None:
         raise ConflictError(f"job {job.job_id} is {job.state}; there is nothing to resume")
 
 
+def devices_of(workspace: Workspace, job: Job, problem: Problem) -> RemoteDevices | None:
+    """Where the job's files are timed beside this machine; None where nowhere else."""
+    names = with_agents(problem.spec, workspace.home)
+    if not names:
+        return None
+    in_process = workspace.store_url == "memory"
+    opened = workspace.store.devices if in_process else partial(_devices_at, workspace.store_url)
+    return RemoteDevices(
+        names,
+        opened,
+        workspace.home / FILES,
+        job.job_id,
+        estimate,
+        home=workspace.home,
+        goals=problem.spec.goals.metrics,
+    )
+
+
+@cache
+def _devices_at(store_url: str) -> DeviceStore:
+    """The devices of a store, opened once a process."""
+    return open_store(store_url).devices()
+
+
 class _Heard:
     """Passes on every event once, though each attempt of a run tells them from the first."""
 
@@ -338,6 +236,18 @@ class _Heard:
             self.last = event.sequence
             for listen in self.listeners:
                 listen(event)
+
+
+def _search(
+    strategy: SearchStrategy, runner: Executor, trials: TrialStore, heard: _Heard, driver: Driver
+) -> None:
+    """Run the loop, doing between its steps what is asked of the driver."""
+
+    def check() -> None:
+        driver.check()
+        runner.limit(driver.workers)
+
+    Engine(strategy, runner, trials, heard, check=check).run()
 
 
 @contextmanager

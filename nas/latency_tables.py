@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.core import (
     ConflictError,
     DeviceStore,
     EvaluationError,
+    Genotypes,
     InvalidInputError,
     NotFoundError,
     Profile,
@@ -27,7 +29,7 @@ from nas.core import (
 )
 from nas.core.device import FILES, LOCAL
 from nas.imported_tables import require_no_table
-from nas.jobs import Workspace
+from nas.workspace import Workspace
 from predictors.latency import most_informative
 from searchspaces import ModelFamily
 from workers.comparison import built
@@ -73,23 +75,11 @@ def build_table(
         EvaluationError: the device cannot time a file, or is gone.
     """
     require_buildable(workspace, device, n_candidates, n_files)
-    with _alone(workspace.home, device):
-        return _built(workspace, device, family, n_candidates, n_files, seed, report)
-
-
-def _built(
-    workspace: Workspace,
-    device: str,
-    family: ModelFamily,
-    n_candidates: int,
-    n_files: int,
-    seed: int,
-    report: Report,
-) -> LayerTable:
     timing, runtime = _timing(workspace, device)
-    table = LayerTable.read(workspace.home, device, runtime) or LayerTable(device, runtime, {})
-    with tempfile.TemporaryDirectory() as folder:
-        files = _exported(family, n_candidates, seed, Path(folder), report)
+    with _alone(workspace.home, device), tempfile.TemporaryDirectory() as folder:
+        table = LayerTable.read(workspace.home, device, runtime) or LayerTable(device, runtime, {})
+        rows = _rows(family, n_candidates, seed)
+        files = _exported(family, rows, Path(folder), report)
         layers = [layers_of(path) for path in files]
         every = {layer.key: layer for file in layers for layer in file}
         missing = [layer for key, layer in every.items() if key not in table.layers]
@@ -97,15 +87,13 @@ def _built(
         for times in _timed(missing, timing, Path(folder), report):
             table = table.with_layers(times)
             table.save(workspace.home)
-        rows = _rows(family, n_candidates, seed)
-        costs = np.stack([np.log1p(c) for c in family.costs(rows).values()], axis=1)
-        chosen = most_informative(costs.astype(np.float32), n_files)
+        chosen = most_informative(_log_costs(family, rows), n_files)
         report(f"timing {n_files} whole networks")
         with closing(timing([files[i] for i in chosen], {})) as profiles:
             took = [profile.calm_ms for profile in profiles]
         table = table.fitted([layers[i] for i in chosen], took)
-    table = table.with_family(family_digest(family))
-    table.save(workspace.home)
+        table = table.with_family(family_digest(family))
+        table.save(workspace.home)
     return table
 
 
@@ -147,14 +135,13 @@ def _timing(workspace: Workspace, device: str) -> tuple[Timing, str]:
         return _timed_here, profiler().label
     store = workspace.store.devices()
     try:
-        facts = store.device(device).facts
+        runtime = store.device(device).runtime
     except NotFoundError:
         known = [LOCAL, *(d.name for d in store.devices())]
         raise UnknownNameError("device", device, known) from None
-    calibration = facts.get("calibration")
-    if not isinstance(calibration, Mapping):
+    if runtime is None:
         raise ConflictError(f"device {device} is not calibrated: restart its agent")
-    return _timed_there(store, workspace.home / FILES, device), str(calibration["runtime"])
+    return _timed_there(store, workspace.home / FILES, device), runtime
 
 
 def _timed_here(
@@ -167,15 +154,20 @@ def _timed_there(store: DeviceStore, files: Path, device: str) -> Timing:
     return lambda paths, settings: timed_elsewhere(store, files, device, paths, settings)
 
 
-def _rows(family: ModelFamily, n: int, seed: int) -> Any:
+def _rows(family: ModelFamily, n: int, seed: int) -> Genotypes:
     rows = family.space.sample(4 * n, np.random.default_rng(seed))
     return rows[family.connected(rows)][:n]
 
 
-def _exported(family: ModelFamily, n: int, seed: int, folder: Path, report: Report) -> list[Path]:
+def _log_costs(family: ModelFamily, rows: Genotypes) -> NDArray[np.float32]:
+    costs = np.stack([np.log1p(c) for c in family.costs(rows).values()], axis=1)
+    return costs.astype(np.float32)
+
+
+def _exported(family: ModelFamily, rows: Genotypes, folder: Path, report: Report) -> list[Path]:
     paths = []
-    report(f"exporting {n} candidates with random weights")
-    for i, row in enumerate(_rows(family, n, seed)):
+    report(f"exporting {len(rows)} candidates with random weights")
+    for i, row in enumerate(rows):
         candidate = family.space.candidate(row)
         paths.append(folder / f"candidate{i}.onnx")
         network = built(family, candidate, pruned=True, quantized=True)

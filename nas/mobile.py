@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from nas.core import InvalidInputError, Job
+from nas.front import CARD
 from nas.spec import JobSpec
 from workers.datasets import Dataset, load_dataset
-from workers.deployment import onnx_logits, written_whole
+from workers.deployment import onnx_logits
+from workers.evaluation import MODEL
 from workers.executorch.lowering import convert
 from workers.profiling.runtime import session
 from workers.runtimes import profiler
+from workers.writing import written_whole
 
 RUNTIME = "executorch"
-MODEL, PROGRAM, CARD = "model.onnx", "model.pte", "card.json"
+PROGRAM = "model.pte"
 N_RUNS = 300
 
 
@@ -91,13 +94,7 @@ def _measured(folder: Path, dataset: Dataset, n_runs: int) -> dict[str, Any]:
         "provenance": {
             "test_accuracy": {"kind": "measured", "on": f"{PROGRAM}, test split"},
             "onnx_test_accuracy": {"kind": "measured", "on": f"{MODEL}, the same images"},
-            "latency_ms": {
-                "kind": "measured",
-                "on": f"{PROGRAM}, batch 1",
-                "n_runs": profile.n_runs,
-                "ratio_interval": list(profile.ratio_interval),
-                "conditions": dict(profile.conditions),
-            },
+            "latency_ms": profile.source(f"{PROGRAM}, batch 1"),
         },
     }
 

@@ -22,6 +22,7 @@ from nas.core import (
     SearchStrategy,
     UnknownNameError,
 )
+from nas.core.goals import metric_and_device, on_device
 from nas.core.trial import DIFFERENTIABLE
 from nas.spec import N_PIECES, JobSpec
 from nas.strategies import (
@@ -219,9 +220,9 @@ class Problem:
         )
         evaluator: Evaluator = trained
         if self.supernet_settings is not None:
-            named = [metric.partition("@") for metric in self.spec.goals.metrics]
+            named = [metric_and_device(metric) for metric in self.spec.goals.metrics]
             told = {table.device for table in simulated.tables}
-            timed = any(m in LATENCY_METRICS if not of else of not in told for m, _, of in named)
+            timed = any(of not in told if of else m in LATENCY_METRICS for m, of in named)
             evaluator = SupernetEvaluator(trained, supernet_folder, self.supernet_settings, timed)
         if self.differentiable_settings is not None:
             evaluator = DifferentiableEvaluator(
@@ -289,7 +290,7 @@ class Problem:
         )
 
     def _check_metrics(self) -> None:
-        elsewhere = [f"{m}@{d}" for d in self.spec.remote_devices for m in DEVICE_METRICS]
+        elsewhere = [on_device(m, d) for d in self.spec.remote_devices for m in DEVICE_METRICS]
         known = (*MEASURED, *self.cost_names, *elsewhere)
         goals = self.spec.goals
         for field, metrics in (

@@ -9,9 +9,9 @@ from pathlib import Path
 from dashboard.report import ReportContent, render_report
 from nas.analysis import harmful, importances, predictor_quality, tau_over_time
 from nas.core import EventKind, InvalidInputError, Job, Trial
-from nas.jobs import Workspace, spec_of
 from nas.problem import Problem
 from nas.reuse import Reuse, reuse
+from nas.workspace import Workspace, spec_of
 from workers.machine import processor_name
 
 
@@ -33,13 +33,17 @@ def write_report(
         raise InvalidInputError("report", str(path), "a file name, such as report.html")
     problem = problem or workspace.problem(spec_of(job))
     known = reuse(workspace.store, job, problem) if known is None else known
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_report(_content(workspace, job, problem, known)))
+    return path
+
+
+def _content(workspace: Workspace, job: Job, problem: Problem, known: Reuse) -> ReportContent:
     events = workspace.store.trial_store(job.job_id).events()
     finished = [e.trial for e in events if e.kind is EventKind.FINISHED]
-    trials = sorted(
-        {e.trial.number: e.trial for e in events}.values(), key=lambda trial: trial.number
-    )
+    trials = {e.trial.number: e.trial for e in events}
     quality = predictor_quality(problem, finished)
-    content = ReportContent(
+    return ReportContent(
         title=job.name,
         facts={
             **_facts(problem, job),
@@ -47,7 +51,7 @@ def write_report(
             "wall time": f"{events[-1].at - events[0].at:.0f} s" if events else "none yet",
         },
         goals=problem.spec.goals,
-        trials=trials,
+        trials=[trials[number] for number in sorted(trials)],
         finished=finished,
         ranking=tau_over_time(problem, finished),
         predictions={m: (v.predicted, v.measured, v.tau) for m, v in quality.items()},
@@ -55,9 +59,6 @@ def write_report(
         harmful=_harmful(problem, finished),
         narrowed=problem.spec.strategy.options.get("narrowing") == 1,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_report(content))
-    return path
 
 
 def _harmful(

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.core import EventKind, Fidelity, InvalidInputError, Job, JobStore, SearchSpace, Trial
+from nas.core import (
+    EventKind,
+    Fidelity,
+    InvalidInputError,
+    Job,
+    JobStore,
+    SearchSpace,
+    SearchStrategy,
+    Trial,
+)
 from nas.problem import Problem
 from workers.machine import processor_name
 
@@ -36,6 +45,12 @@ class Reuse:
         if self.teacher is not None:
             lines.append(f"{len(self.lessons)} trials of job {self.teacher}, to learn from")
         return lines
+
+    def teach(self, strategy: SearchStrategy) -> None:
+        """Tell a fresh strategy."""
+        strategy.learn_from(self.lessons)
+        for trials in self.scores.values():
+            strategy.recall(trials)
 
 
 def reuse(store: JobStore, job: Job, problem: Problem) -> Reuse:

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nas.core import ConflictError, DeviceStore, NasError, Report
-from nas.imported_tables import with_agents
-from nas.problem import Problem
 from nas.spec import JobSpec
 from workers.machine import environment
 from workers.tables import LayerTable, family_digest, table_path
+
+if TYPE_CHECKING:
+    from nas.problem import Problem
 
 N_CANDIDATES, N_FILES = 80, 12
 """Looked at for layers, and of them timed as a whole, unless somebody says otherwise."""
@@ -157,12 +158,13 @@ def tables_meanwhile(
         devices: of its store.
         say: is told of tables that are built, or cannot be.
     """
+    from nas.imported_tables import with_agents  # torch takes a second to import
+
     home = builder.home
     try:
         for name in with_agents(problem.spec, home) if problem.spec.tables else ():
             try:
-                calibration = devices.device(name).facts.get("calibration") or {}
-                table = LayerTable.read(home, name, calibration.get("runtime"))
+                table = LayerTable.read(home, name, devices.device(name).runtime)
                 if table is None or family_digest(problem.family) not in table.families:
                     builder.start(name, table_options(problem.spec, N_CANDIDATES, N_FILES))
                     say(f"device {name}: its table is built meanwhile, see {log_path(home, name)}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from nas.core import UnknownNameError
 from nas.core.importing import imported, is_path
-from searchspaces._base import ModelFamily, Supernet
+from searchspaces._base import ModelFamily, Part, Supernet
 from searchspaces.cells.family import CellFamily
 from searchspaces.compression.pruning import Importance
 from searchspaces.mobilenet import MobileNetFamily
@@ -24,6 +24,7 @@ __all__ = [
     "Importance",
     "MobileNetFamily",
     "ModelFamily",
+    "Part",
     "Supernet",
     "TracedFamily",
     "family",

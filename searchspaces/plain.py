@@ -9,6 +9,9 @@ from torch import Tensor, fx, nn
 
 from searchspaces.compression.quantization import bake_weights
 
+WEIGHTS = "model.safetensors"
+"""The file that the docstring loads weights from."""
+
 TEMPLATE = '''"""{title}
 
     from safetensors.torch import load_file
@@ -33,7 +36,7 @@ class Network(nn.Module):
 
 
 def plain_module_source(
-    network: nn.Module, example: Tensor, title: str, weights_name: str = "model.safetensors"
+    network: nn.Module, example: Tensor, title: str
 ) -> tuple[str, dict[str, Tensor]]:
     """Source of a module `Network` that computes what `network` does, and its state dict.
 
@@ -43,24 +46,15 @@ def plain_module_source(
         network: finished network; not changed.
         example: `(B, C, H, W)` images.
         title: first line of the source's docstring.
-        weights_name: the file the docstring loads weights from.
     """
     final = copy.deepcopy(network).eval().cpu()
     bake_weights(final)
     traced = fx.symbolic_trace(final)
-    leaves: dict[str, nn.Module] = {}
-    for node in traced.graph.nodes:
-        node.type = None
-        if node.op == "call_module":
-            leaf = traced.get_submodule(node.target)
-            flat = _flat_name(str(node.target))
-            leaves[flat] = leaf
-            traced.add_module(flat, leaf)
-            node.target = flat
+    leaves = _flatten(traced)
     code = traced.graph.python_code("self", verbose=False).src
     source = TEMPLATE.format(
         title=title,
-        weights=weights_name,
+        weights=WEIGHTS,
         shape=f"(batch, {', '.join(str(s) for s in example.shape[1:])})",
         layers="\n".join(
             f"        self.{name} = nn.{_made(leaf)}" for name, leaf in leaves.items()
@@ -73,6 +67,20 @@ def plain_module_source(
         for key, value in leaf.state_dict().items()
     }
     return source, state
+
+
+def _flatten(traced: fx.GraphModule) -> dict[str, nn.Module]:
+    """Make all that is called a direct child, in place; gives those children by their names."""
+    leaves: dict[str, nn.Module] = {}
+    for node in traced.graph.nodes:
+        node.type = None
+        if node.op == "call_module":
+            leaf = traced.get_submodule(node.target)
+            flat = _flat_name(str(node.target))
+            leaves[flat] = leaf
+            traced.add_module(flat, leaf)
+            node.target = flat
+    return leaves
 
 
 def _made(leaf: nn.Module) -> str:

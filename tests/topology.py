@@ -30,6 +30,8 @@ from typing import Any, Self
 
 import psycopg
 
+from tests.namespaces import ip, new_bridge, number_inside, send
+
 ROOT = Path(__file__).parents[1]
 HOSTS = ("database", "head", "worker", "api")
 RAY, DASHBOARD, AGENT, API = 6379, 8265, 52365, 8470
@@ -52,7 +54,7 @@ def obstacle() -> str | None:
     tried = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
     if tried.returncode:
         return f"network namespaces are not allowed: {tried.stderr.strip()}"
-    _ip("netns", "delete", probe)
+    ip("netns", "delete", probe)
     return None
 
 
@@ -79,7 +81,7 @@ class Topology:
         """Start everything; returns when the API answers and both Ray nodes are alive."""
         folder = Path(tempfile.mkdtemp(prefix="nas-topology-"))
         folder.chmod(0o755)  # PostgreSQL runs as somebody else
-        new = cls(_new_bridge(), folder, secrets.token_hex(16), secrets.token_hex(32))
+        new = cls(new_bridge(), folder, secrets.token_hex(16), secrets.token_hex(32))
         try:
             new._write_state()
             for host in HOSTS:
@@ -109,11 +111,10 @@ class Topology:
             if (Path("/run/netns") / name).exists():
                 self.kill(host)
                 if (Path("/sys/class/net") / name).exists():
-                    _ip(
-                        "link", "delete", name
-                    )  # a namespace alone may outlive its processes' sockets
-                _ip("netns", "delete", name)
-        _ip("link", "delete", self._bridge)
+                    # a namespace alone may outlive its processes' sockets
+                    ip("link", "delete", name)
+                ip("netns", "delete", name)
+        ip("link", "delete", self._bridge)
         shutil.rmtree(self.folder)
 
     def __enter__(self) -> Self:
@@ -150,23 +151,23 @@ class Topology:
 
     def cut(self, host: str) -> None:
         """Pull the cable: nobody reaches the host any more, nor it anybody."""
-        _ip("link", "set", self._namespace(host), "down")
+        ip("link", "set", self._namespace(host), "down")
 
     def restore(self, host: str) -> None:
         """Plug it in again."""
-        _ip("link", "set", self._namespace(host), "up")
+        ip("link", "set", self._namespace(host), "up")
 
     def kill(self, host: str) -> None:
         """Switch the host off: SIGKILL to all that runs there."""
         until = time.monotonic() + STOP_SECONDS
         while pids := self.pids(host):
-            _signal(pids, signal.SIGKILL)
+            send(pids, signal.SIGKILL)
             assert time.monotonic() < until, f"{host} does not end: {pids}"
             time.sleep(0.05)
 
     def stop(self, host: str) -> None:
         """Ask all that runs there to end, and wait; what does not is killed."""
-        _signal(self.pids(host), signal.SIGTERM)
+        send(self.pids(host), signal.SIGTERM)
         until = time.monotonic() + STOP_SECONDS
         while self.pids(host) and time.monotonic() < until:
             time.sleep(0.05)
@@ -195,7 +196,7 @@ class Topology:
         """What a command says that runs to its end, beside what runs on the host already."""
         inside = self._inside(host, *command)
         for pid in self.pids(host):
-            if _number_inside(pid) == 1:
+            if number_inside(pid) == 1:
                 join = ["nsenter", f"--target={pid}", "--net", "--uts", "--pid", "--mount"]
                 inside = [*join, *command]
         done = subprocess.run(
@@ -211,7 +212,7 @@ class Topology:
 
     def pids(self, host: str) -> list[int]:
         """Of all processes there."""
-        return [int(pid) for pid in _ip("netns", "pids", self._namespace(host)).split()]
+        return [int(pid) for pid in ip("netns", "pids", self._namespace(host)).split()]
 
     def busy(self, host: str) -> list[int]:
         """Of the processes there that compute a task of Ray."""
@@ -264,12 +265,12 @@ class Topology:
 
     def _add(self, host: str) -> None:
         name = self._namespace(host)
-        _ip("netns", "add", name)
-        _ip(*f"link add {name} type veth peer name eth0 netns {name}".split())
-        _ip("link", "set", name, "master", self._bridge, "up")
-        _ip("-n", name, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
+        ip("netns", "add", name)
+        ip(*f"link add {name} type veth peer name eth0 netns {name}".split())
+        ip("link", "set", name, "master", self._bridge, "up")
+        ip("-n", name, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
-            _ip("-n", name, "link", "set", device, "up")
+            ip("-n", name, "link", "set", device, "up")
 
     def _inside(self, host: str, *command: str) -> list[str]:
         named = f'hostname {host} && exec "$@"'
@@ -355,45 +356,6 @@ def _postgres_folder() -> Path | None:
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     paths = [Path(found)] if found else installed[-1:]
     return paths[0].resolve().parent if paths else None
-
-
-def _number_inside(pid: int) -> int | None:
-    """A process's number in its own namespace; None if it ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    return int(status.partition("\nNSpid:")[2].split("\n")[0].split()[-1])
-
-
-def _new_bridge() -> int:
-    """The number of a bridge that nobody has, which is now there."""
-    for number in range(256):
-        made = subprocess.run(
-            ["ip", "link", "add", f"nas{number}", "type", "bridge"], capture_output=True, text=True
-        )
-        if made.returncode == 0:
-            _ip("address", "add", f"198.18.{number}.254/24", "dev", f"nas{number}")
-            _ip("link", "set", f"nas{number}", "up")
-            return number
-        if "File exists" not in made.stderr:
-            break
-    raise RuntimeError(f"no bridge can be made: {made.stderr.strip()}")
-
-
-def _ip(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 def main() -> None:

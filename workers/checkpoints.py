@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nas.core import ConflictError
-from workers.deployment import written_whole
+from workers.writing import written_whole
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 

@@ -79,31 +79,15 @@ def load_dataset(
     Raises:
         InvalidInputError: no such data, or arrays that are not images and labels.
     """
-    if source == "digits":
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        arrays = {"x": bunch.images.astype(np.float32), "y": bunch.target.astype(np.int64)}
-    else:
-        arrays = _read(source, uploads)
+    arrays = _read(source, uploads)
     rng = np.random.default_rng(split_seed)
-    x, y = _pair(source, arrays, "_train" if "x_train" in arrays else "")
-    if {"x_test", "y_test"} & arrays.keys():
-        x_test, y_test = _pair(source, arrays, "_test")
-        if x_test.shape[1:] != x.shape[1:]:
-            raise InvalidInputError("data", source, f"test images of shape {x.shape[1:]} too")
-        x, y = _limited(x, y, limit, rng)
-        x_test, y_test = _limited(x_test, y_test, limit, rng)
-    else:
-        x, y = _limited(x, y, limit, rng)
-        x, y, x_test, y_test = _split(x, y, rng)
+    x, y, x_test, y_test = _tested(source, arrays, limit, rng)
     _check_labels(source, y, y_test)
     x_train, y_train, x_val, y_val = _split(x, y, rng)
     mean, std = x_train.mean(), max(float(x_train.std()), 1e-6)
     parts = [((part - mean) / std).astype(np.float32) for part in (x_train, x_val, x_test)]
-    labels = (y_train, y_val, y_test)
     digest = hashlib.sha256()
-    for array in (*parts, *labels):
+    for array in (*parts, y_train, y_val, y_test):
         digest.update(np.ascontiguousarray(array).tobytes())
     n_classes = int(y.max()) + 1
     return Dataset(
@@ -119,6 +103,11 @@ def uploaded(folder: Path, digest: str) -> Path | None:
 
 
 def _read(source: str, uploads: Path | None) -> dict[str, NDArray[np.generic]]:
+    if source == "digits":
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return {"x": bunch.images.astype(np.float32), "y": bunch.target.astype(np.int64)}
     path = data_folder() / NAMED[source] if source in NAMED else Path(source)
     if source.startswith(UPLOAD):
         found = uploaded(uploads, source.removeprefix(UPLOAD)) if uploads else None
@@ -141,6 +130,19 @@ def _read(source: str, uploads: Path | None) -> dict[str, NDArray[np.generic]]:
         raise InvalidInputError(
             "data", source, f"not a readable .npz of arrays ({error})"
         ) from None
+
+
+def _tested(
+    source: str, arrays: dict[str, NDArray[np.generic]], limit: int | None, rng: np.random.Generator
+) -> tuple[Images, Labels, Images, Labels]:
+    """What to learn from and what to test on: given so, or held out; each at most `limit`."""
+    x, y = _pair(source, arrays, "_train" if "x_train" in arrays else "")
+    if not {"x_test", "y_test"} & arrays.keys():
+        return _split(*_limited(x, y, limit, rng), rng)
+    x_test, y_test = _pair(source, arrays, "_test")
+    if x_test.shape[1:] != x.shape[1:]:
+        raise InvalidInputError("data", source, f"test images of shape {x.shape[1:]} too")
+    return *_limited(x, y, limit, rng), *_limited(x_test, y_test, limit, rng)
 
 
 def _pair(

@@ -21,7 +21,7 @@ from nas.core import InvalidInputError
 from nas.core.device import device_name
 from searchspaces.weighted import WeightedLayer
 from workers.closed_form import MIN_LAYERS, ClosedForm, HeldOut, errors_from_json, held_out
-from workers.deployment import written_whole
+from workers.writing import written_whole
 
 FOLDER = "imported_tables"
 """Below a workspace, a file for each device."""

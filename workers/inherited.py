@@ -22,7 +22,7 @@ from nas.core import (
 from searchspaces import ModelFamily, Supernet
 from workers.checkpoints import alone_with, read_about
 from workers.datasets import Dataset
-from workers.deployment import export_onnx, needing_space
+from workers.deployment import export_onnx
 from workers.evaluation import COMPUTED, CandidateEvaluator
 from workers.profiling import OnnxRuntimeProfiler
 from workers.replicas import Replicas, train_together
@@ -30,6 +30,7 @@ from workers.scoring import scores
 from workers.supernet import SupernetTrainer, training_digest
 from workers.supernet_settings import SupernetSettings
 from workers.training import logits_of
+from workers.writing import needing_space
 
 METHOD = "supernet"
 N_CALIBRATION = 512

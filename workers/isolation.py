@@ -16,7 +16,8 @@ from typing import Any
 from nas.core import EvaluationError, Profile
 from workers.machine import environment
 
-LAST_WORDS = 500
+MOST_LETTERS = 500
+"""Of what a dead child said last."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,8 @@ def child_answer(
         env=environment(),
         start_new_session=True,
     )
-    until = time.monotonic() + max_seconds
     try:
-        while True:
-            try:
-                said, errors = child.communicate(asked, timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                asked = None  # it is on its way
-                if time.monotonic() > until:
-                    late = f"not done after {max_seconds:g} s: it was stopped"
-                    raise EvaluationError(late) from None
-                if not goes_on():
-                    raise EvaluationError("stopped on request") from None
+        said, errors = _said(child, asked, max_seconds, goes_on)
     finally:
         _end(child)
     lines = said.strip().splitlines()
@@ -122,6 +112,29 @@ def child_answer(
     return answer
 
 
+def _said(
+    child: subprocess.Popen[str],
+    asked: str | None,
+    max_seconds: float,
+    goes_on: Callable[[], bool],
+) -> tuple[str, str]:
+    """What a child said until it ended, to standard output and to standard error.
+
+    Raises:
+        EvaluationError: it takes too long, or is to be stopped.
+    """
+    until = time.monotonic() + max_seconds
+    while True:
+        try:
+            return child.communicate(asked, timeout=0.2)
+        except subprocess.TimeoutExpired:
+            asked = None  # it is on its way
+        if time.monotonic() > until:
+            raise EvaluationError(f"not done after {max_seconds:g} s: it was stopped")
+        if not goes_on():
+            raise EvaluationError("stopped on request")
+
+
 def _end(child: subprocess.Popen[str]) -> None:
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)  # a session of its own: whatever it started, too
@@ -130,5 +143,5 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 def _death(status: int, errors: str) -> str:
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-    last = errors.strip().splitlines()[-1][-LAST_WORDS:] if errors.strip() else "no last words"
+    last = errors.strip().splitlines()[-1][-MOST_LETTERS:] if errors.strip() else "no last words"
     return f"the process that ran the file ended with {how}: {last}"

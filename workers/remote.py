@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,18 @@ from nas.core import (
     WorkState,
 )
 from nas.core.device import Estimate, Estimator, Features
+from nas.core.goals import metric_and_device, on_device
 from workers.absent import LATENCY, TABLE, by_table, estimates
-from workers.deployment import written_whole
 from workers.tables import LayerTable
+from workers.writing import written_whole
 
 DEVICE_METRICS = ("latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes", "energy_mj")
 """What a device tells; as a metric of a job each is followed by `@` and the device's name."""
 
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
 SAY_AGAIN_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
+"""That a device may be silent, after it counts as gone, before nobody waits for it."""
 MOST_LESSONS = 500
 
 
@@ -64,7 +67,7 @@ class RemoteDevices:
     files: Path
     job_id: str
     estimator: Estimator
-    patience: float = 30.0
+    patience: float = PATIENCE_SECONDS
     home: Path | None = None
     goals: tuple[str, ...] = ()
 
@@ -91,25 +94,34 @@ class RemoteDevices:
         store = self.store()
         try:
             sums = self._table_sums(store, path)
-            features = {**features, **{f"{TABLE}@{name}": e.value for name, e in sums.items()}}
+            features = {**features, **{on_device(TABLE, name): e.value for name, e in sums.items()}}
             about = {"candidate": key, "features": features}
             open_work = self._queued(store, published(path, self.files), {"n_runs": n_runs}, about)
         except NotFoundError as error:
             raise EvaluationError(f"{error}: its agent never registered") from None
+        return self._awaited(store, open_work, features, sums, report)
+
+    def _awaited(
+        self,
+        store: DeviceStore,
+        open_work: dict[str, str],
+        features: Features,
+        sums: Mapping[str, Estimate],
+        report: Report,
+    ) -> Figures:
+        """What becomes of the work on all devices; `open_work` are its ids by device."""
         metrics: dict[str, float] = {}
         provenance: dict[str, Any] = {}
-        patient = {name: _Patience(name, self.patience, report) for name in self.names}
-        look = FIRST_LOOK
-        while open_work:
+        patient = {name: _Patience(name, self.patience, report) for name in open_work}
+        for _ in _looks():
             for name, work_id in list(open_work.items()):
                 found = self._looked_at(store, work_id, features, sums.get(name), patient[name])
                 if found is not None:
                     metrics |= found.metrics
                     provenance |= found.provenance
                     del open_work[name]
-            if open_work:
-                time.sleep(look)
-                look = min(LONGEST_LOOK, look * 1.5)
+            if not open_work:
+                break
         return Figures(metrics, provenance)
 
     def _queued(
@@ -131,16 +143,15 @@ class RemoteDevices:
             return {}
         found = {}
         for name in self.names:
-            calibration = store.device(name).facts.get("calibration") or {}
-            table = LayerTable.read(self.home, name, calibration.get("runtime"))
+            table = LayerTable.read(self.home, name, store.device(name).runtime)
             if table is not None and table.error is not None:
                 found[name] = by_table(table, path)
         return found
 
     def _needed(self, name: str) -> tuple[str, ...]:
         """Metrics of a device that are predicted while it is gone."""
-        named = [metric.partition("@") for metric in self.goals]
-        return (LATENCY, *(m for m, _, of in named if of == name and m != LATENCY))
+        named = [metric_and_device(metric) for metric in self.goals]
+        return (LATENCY, *(m for m, of in named if of == name and m != LATENCY))
 
     def _looked_at(
         self,
@@ -201,7 +212,6 @@ def timed_elsewhere(
     device: str,
     paths: Sequence[Path],
     settings: Mapping[str, Any],
-    patience: float = 30.0,
 ) -> Generator[Profile, None, None]:
     """Queue files for one device at once, and give what it measures, in their order.
 
@@ -213,7 +223,6 @@ def timed_elsewhere(
         device: its name.
         paths: of the files.
         settings: of the profiler.
-        patience: seconds the device may be gone.
 
     Raises:
         NotFoundError: no such device.
@@ -224,19 +233,33 @@ def timed_elsewhere(
         for path in paths:
             queued.append(store.submit(device, published(path, files), settings))
         for work in queued:
-            look = FIRST_LOOK
-            while (found := store.work(work.work_id)).state.is_open:
-                silent = time.time() - store.device(device).live_until
-                if silent > patience:
-                    raise EvaluationError(f"device {device} is gone for {silent:.0f} s")
-                time.sleep(look)
-                look = min(LONGEST_LOOK, look * 1.5)
-            if (profile := found.measured) is None:
-                raise EvaluationError(f"on {device}: {found.error or found.state}")
-            yield profile
+            yield _done(store, work)
     finally:
         for work in queued:
             store.cancel(work.work_id)
+
+
+def _done(store: DeviceStore, work: Work) -> Profile:
+    """What a device measured; waits for it, where it is gone for as long as `PATIENCE_SECONDS`."""
+    for _ in _looks():
+        found = store.work(work.work_id)
+        if not found.state.is_open:
+            break
+        silent = time.time() - store.device(work.device).live_until
+        if silent > PATIENCE_SECONDS:
+            raise EvaluationError(f"device {work.device} is gone for {silent:.0f} s")
+    if (profile := found.measured) is None:
+        raise EvaluationError(f"on {work.device}: {found.error or found.state}")
+    return profile
+
+
+def _looks() -> Iterator[None]:
+    """Once for every look at what is waited for, with ever longer rests between them."""
+    rest = FIRST_LOOK
+    while True:
+        yield
+        time.sleep(rest)
+        rest = min(LONGEST_LOOK, rest * 1.5)
 
 
 class _Patience:
@@ -273,15 +296,10 @@ def _measured(work: Work, profile: Profile, needed: Sequence[str]) -> Figures:
         if metric not in found:
             raise EvaluationError(f"on {work.device}: the device does not tell {metric}")
     where = {
-        "kind": "measured",
-        "on": f"exported ONNX file on {work.device}, batch 1",
-        "n_runs": profile.n_runs,
-        "spread": profile.spread,
-        "interval": list(profile.calm_interval),
-        "ratio_interval": list(profile.ratio_interval),
+        **profile.source(f"exported ONNX file on {work.device}, batch 1"),
         "conditions": {**profile.conditions, "device": work.device},
     }
-    names = {metric: f"{metric}@{work.device}" for metric in found}
+    names = {metric: on_device(metric, work.device) for metric in found}
     return Figures(
         {names[metric]: value for metric, value in found.items()},
         dict.fromkeys(names.values(), where),
@@ -289,7 +307,7 @@ def _measured(work: Work, profile: Profile, needed: Sequence[str]) -> Figures:
 
 
 def _predicted(device: Device, found: Mapping[str, Estimate]) -> Figures:
-    names = {metric: f"{metric}@{device.name}" for metric in found}
+    names = {metric: on_device(metric, device.name) for metric in found}
     provenance = {
         names[metric]: {
             "kind": "predicted",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nas.core import Candidate
+from nas.core.goals import on_device
 from searchspaces import ModelFamily
 from searchspaces.weighted import WeightedLayer, weighted_layers
 from workers.comparison import built
@@ -35,7 +36,7 @@ class SimulatedDevices:
         for table in self.tables:
             found = table.sum_of(layers)
             for metric, value in found.values.items():
-                name = f"{metric}@{table.device}"
+                name = on_device(metric, table.device)
                 metrics[name], provenance[name] = value, _source(table, found, metric)
         return Figures(metrics, provenance)
 

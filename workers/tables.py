@@ -7,15 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import InvalidInputError
-from searchspaces import ModelFamily
-from workers.deployment import written_whole
-from workers.profiling.layers import Layer
+from workers.writing import written_whole
+
+if TYPE_CHECKING:
+    from searchspaces import ModelFamily
+    from workers.profiling.layers import Layer
 
 FOLDER = "latency_tables"
 """Below a workspace, a file for each device."""

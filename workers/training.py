@@ -41,7 +41,6 @@ def train(
     settings: TrainingSettings,
     seed: int,
     device: str = "cpu",
-    keep_norm_statistics: bool = False,
 ) -> None:
     """Train in place with AdamW and a one-cycle schedule; mixed precision on CUDA only.
 
@@ -52,11 +51,10 @@ def train(
         settings: how.
         seed: of the batch order; same call, same weights on one device.
         device: where to train; the network stays there.
-        keep_norm_statistics: leave batch norm in evaluation mode.
     """
     if settings.epochs == 0:
         return
-    network.to(device).train(not keep_norm_statistics)
+    network.to(device).train()
     optimizer = torch.optim.AdamW(
         network.parameters(),
         settings.learning_rate,

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -45,16 +44,22 @@ EFFORTS = (1 / 9, 1 / 3, 1.0)
 DATA = "digits"
 
 
-def micro_benchmark(
-    out: Annotated[Path, typer.Option(help="File of the table, .npz.")],
-    seeds: Annotated[int, typer.Option(help="Trainings of each network.")] = 3,
-    limit: Annotated[int | None, typer.Option(help="Only so many networks, for a try.")] = None,
-    workers: Annotated[int | None, typer.Option(help="At once; default: one a CPU.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster; default: start one.")] = None,
+def write_benchmark(
+    out: Path, seeds: int, limit: int | None, workers: int | None, address: str | None
 ) -> None:
-    """Train every network of a small space on digits; the table is a space like any other.
+    """Train every network of the small space; the table is a space like any other.
 
     Results are kept beside the table as they come (.jsonl), so that a stopped build goes on.
+
+    Args:
+        out: file of the table, .npz.
+        seeds: trainings of each network.
+        limit: only so many networks; None for all.
+        workers: trainings at once; None for one a CPU.
+        address: of a Ray cluster; None starts one.
+
+    Raises:
+        InvalidInputError: anything that cannot work.
     """
     if out.suffix != ".npz":
         raise InvalidInputError("out", str(out), "a file whose name ends in .npz")

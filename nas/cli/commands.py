@@ -9,9 +9,7 @@ from collections.abc import Callable
 import typer
 from rich.text import Text
 
-from nas.benchmarks.command import benchmark
-from nas.benchmarks.micro import micro_benchmark
-from nas.cli import devices, jobs, search, service
+from nas.cli import benchmarks, devices, jobs, search, service
 from nas.cli.options import err
 from nas.cli.top import top
 from nas.core import NasError
@@ -26,7 +24,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(search.search, search.watch, search.resume, search.demo, search.preview),
     *(jobs.show, jobs.front, jobs.export, jobs.report),
     *(jobs.cancel, jobs.pause, jobs.extend, jobs.delete),
-    *(benchmark, micro_benchmark, service.serve, service.agent, top),
+    *(benchmarks.benchmark, benchmarks.micro_benchmark, service.serve, service.agent, top),
 )
 app.command("jobs")(jobs.list_jobs)
 for command in COMMANDS:

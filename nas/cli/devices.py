@@ -10,9 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from nas import jobs
 from nas.cli.options import (
-    DEFAULT_HOME,
     Data,
     DataLimit,
     Home,
@@ -27,11 +25,10 @@ from nas.cli.options import (
     show,
 )
 from nas.client import Client
-from nas.imported_tables import import_table
 from nas.options import parsed
 from nas.spec import JobSpec
 from nas.table_builds import N_CANDIDATES, N_FILES
-from workers.imported import ImportedTable, imported_names
+from nas.workspace import DEFAULT_HOME, Workspace
 
 devices = typer.Typer(help="Devices that jobs may name.", invoke_without_command=True)
 
@@ -51,7 +48,7 @@ def list_devices(
         with Client(server) as client:
             rows = [d for d in client.devices() if d["kind"] != "local"]
     else:
-        rows = _known(jobs.Workspace.open(home, store))
+        rows = _known(Workspace.open(home, store))
     names = ("name", "state", "last seen", "waiting", "processor", "runtime", "reference ms")
     table = Table(*names, title="Devices")
     for row in rows:
@@ -72,8 +69,10 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return row["name"], state, seen, str(row["waiting"]), about, *measured
 
 
-def _known(workspace: jobs.Workspace) -> list[dict[str, Any]]:
+def _known(workspace: Workspace) -> list[dict[str, Any]]:
     """Devices of a workspace as a server tells them, in short."""
+    from workers.imported import ImportedTable, imported_names  # torch takes a second to import
+
     devices = workspace.store.devices()
     waiting, now = devices.waiting(), time.time()
     agents = [
@@ -96,9 +95,11 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Import another team's table of layers as a device: jobs sum over it, nothing is timed."""
+    from nas.imported_tables import import_table  # torch takes a second to import
+
     folder = home.absolute()
     is_there = store is not None or (folder / "nas.db").is_file()
-    known = jobs.Workspace.open(home, store).store.devices().devices() if is_there else []
+    known = Workspace.open(home, store).store.devices().devices() if is_there else []
     summary = import_table(folder, name, file, [device.name for device in known]).summary
     show(summary if as_json else "\n".join(_lines(summary)), as_json)
 
@@ -142,18 +143,19 @@ def table(
         with Client(server) as client:
             summary = client.build_table(name, _say, candidates=candidates, files=files, **about)
     else:
-        summary = _built_here(name, about, candidates, files, jobs.Workspace.open(home, store))
+        summary = _built_here(name, about, candidates, files, Workspace.open(home, store))
     lines = "\n".join(f"{key:<13}{value}" for key, value in summary.items())
     show(summary if as_json else lines, as_json)
 
 
 def _built_here(
-    name: str, about: dict[str, Any], candidates: int, files: int, workspace: jobs.Workspace
+    name: str, about: dict[str, Any], candidates: int, files: int, workspace: Workspace
 ) -> Mapping[str, Any]:
+    from nas.jobs import terminable  # with it comes torch, which takes a second to import
     from nas.latency_tables import build_table
 
     problem = workspace.problem(JobSpec.parse(about))
-    with jobs.terminable():
+    with terminable():
         found = build_table(
             workspace, name, problem.family, candidates, files, problem.spec.seed, _say
         )

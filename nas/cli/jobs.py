@@ -1,4 +1,7 @@
-"""Commands on jobs that exist, in a folder of this machine or on a server."""
+"""Commands on jobs that exist, in a folder of this machine or on a server.
+
+What loads torch is imported by the commands that need it: it takes a second.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import typer
 
 from nas import console
 from nas.cli.options import (
-    DEFAULT_HOME,
     Constraints,
     Home,
     JobId,
@@ -27,9 +29,7 @@ from nas.client import Client
 from nas.core import JobState, Trial, TrialQuery, TrialState
 from nas.core.wire import job_to_json
 from nas.front import Front
-from nas.jobs import extended
-from nas.mobile import add_program, dataset_of, require_executorch
-from nas.reporting import write_report
+from nas.workspace import DEFAULT_HOME
 
 FAILED = (TrialState.FAILED,)
 
@@ -110,13 +110,15 @@ def export(
     with _front(job, home, store, server) as found:
         dataset = None
         if form is Format.EXECUTORCH:
-            require_executorch()
+            from nas import mobile
+
+            mobile.require_executorch()
             uploads = existing(home, store).uploads if server is None else None
-            dataset = dataset_of(found.job, uploads)
+            dataset = mobile.dataset_of(found.job, uploads)
         written = [found.best(*best).export(to)] if best else found.export(to)
     if dataset is not None:
         for folder in written:
-            add_program(folder, dataset)
+            mobile.add_program(folder, dataset)
     if as_json:
         shown([str(path) for path in written], as_json)
         return
@@ -136,6 +138,8 @@ def report(
         with Client(server) as client:
             client.job(job).report(to)
     else:
+        from nas.reporting import write_report
+
         workspace = existing(home, store)
         write_report(workspace, workspace.store.job(job), to)
     out.print(str(to))
@@ -169,6 +173,8 @@ def extend(
         with Client(server) as client:
             client.job(job).extend(trials, finalists, constraint)
         return
+    from nas.jobs import extended
+
     workspace = existing(home, store)
     found = workspace.store.job(job)
     spec = extended(found, trials, finalists, constraint)

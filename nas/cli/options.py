@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nas import jobs
 from nas.core import InvalidInputError
+from nas.workspace import Workspace
 
 out, err = Console(), Console(stderr=True)
 
@@ -63,7 +63,6 @@ DifferentiableOption = Annotated[
     typer.Option(help='Learn a distribution first, for example "epochs=20". Repeatable.'),
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
-DEFAULT_HOME = jobs.DEFAULT_HOME
 
 
 def checked_workers(workers: int | None) -> int | None:
@@ -77,7 +76,7 @@ def checked_workers(workers: int | None) -> int | None:
     return workers
 
 
-def existing(home: Path, store: str | None) -> jobs.Workspace:
+def existing(home: Path, store: str | None) -> Workspace:
     """The workspace at `home`, which must be one.
 
     Raises:
@@ -85,7 +84,7 @@ def existing(home: Path, store: str | None) -> jobs.Workspace:
     """
     if store is None and not (home / "nas.db").is_file():
         raise InvalidInputError("home", str(home), "a folder in which a search was run")
-    return jobs.Workspace.open(home, store)
+    return Workspace.open(home, store)
 
 
 def show(content: Any, as_json: bool) -> None:

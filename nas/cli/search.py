@@ -1,16 +1,17 @@
-"""Commands that start a search, or tell what it would cost."""
+"""Commands that start a search, or tell what it would cost.
+
+What loads torch is imported by the commands that need it: it takes a second.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nas import console, forecast, jobs
+from nas import console
 from nas.cli.options import (
-    DEFAULT_HOME,
     Address,
     Candidates,
     Constraints,
@@ -35,18 +36,13 @@ from nas.cli.options import (
     Workers,
     checked_workers,
     err,
-    existing,
     out,
     show,
 )
 from nas.client import Client
-from nas.core import InvalidInputError, Job, JobState
-from nas.front import Front
 from nas.options import parsed, parsed_if_given, read_json
-from nas.problem import Problem
-from nas.reporting import write_report
-from nas.reuse import reuse
 from nas.spec import DEFAULT_OBJECTIVES, DEVICES, JobSpec
+from nas.workspace import DEFAULT_HOME, Workspace
 from workers.machine import usable_cpus
 
 
@@ -89,9 +85,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Run a search to its Pareto front; Ctrl-C stops it so that it can be resumed."""
-    runner = _Runner(executor, workers, address, as_json)
     if resume is not None:
-        runner.resume(resume, home, store)
+        from nas.cli.running import Runner
+
+        Runner(executor, workers, address, as_json).resume(resume, home, store)
         return
     body = {
         "name": name,
@@ -114,11 +111,9 @@ def search(
     if server is not None:
         _submit(server, body, detach, as_json)
         return
-    spec = JobSpec.parse(body)
-    jobs.require_devices(spec, home, store)
-    problem = jobs.checked(spec, runner.executor)
-    workspace = jobs.Workspace.open(home, store)
-    runner.run(workspace, jobs.submit(workspace, problem), problem, store)
+    from nas.cli.running import Runner
+
+    Runner(executor, workers, address, as_json).start(JobSpec.parse(body), home, store)
 
 
 def watch(job: JobId, server: Server = None, as_json: Json = False) -> None:
@@ -143,7 +138,9 @@ def resume(
         with Client(server) as client:
             client.job(job).resume()
         return
-    _Runner(executor, workers, address, as_json).resume(job, home, store)
+    from nas.cli.running import Runner
+
+    Runner(executor, workers, address, as_json).resume(job, home, store)
 
 
 def demo(
@@ -153,7 +150,11 @@ def demo(
     executor: Executor = "ray",
 ) -> None:
     """A real joint search on scikit-learn's digits, on this machine, in a few minutes."""
-    runner = _Runner(executor, workers, None, as_json=False)
+    from nas import forecast, jobs
+    from nas.cli.running import Runner
+    from nas.problem import Problem
+
+    runner = Runner(executor, workers, None, as_json=False)
     problem = Problem.load(
         JobSpec.parse(
             {
@@ -167,7 +168,7 @@ def demo(
         )
     )
     out.print(console.preview_table(forecast.preview(problem, workers or usable_cpus())))
-    workspace = jobs.Workspace.open(home)
+    workspace = Workspace.open(home)
     job = jobs.submit(workspace, problem)
     models = runner.run(workspace, job, problem).export(home / job.job_id / "front")
     out.print(f"models  {home / job.job_id / 'front'}: {len(models)} folders", soft_wrap=True)
@@ -191,6 +192,9 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Size of the space, cost ranges, feasible share and time, before anything is spent."""
+    from nas import forecast
+    from nas.problem import Problem
+
     spec = JobSpec.parse(
         {
             "data": data,
@@ -224,63 +228,3 @@ def _submit(server: str, body: dict[str, Any], detach: bool, as_json: bool) -> N
             err.print(f"it goes on; watch it with: nas watch {job.job_id} --server {server}")
             raise
         show([m.card() for m in found] if as_json else console.front_table(found), as_json)
-
-
-class _Runner:
-    """Runs jobs with progress, says how to go on after Ctrl-C, and shows what came out."""
-
-    def __init__(
-        self, executor: str, workers: int | None, address: str | None, as_json: bool
-    ) -> None:
-        if executor not in ("ray", "local"):
-            raise InvalidInputError("executor", executor, "ray or local")
-        self.executor: jobs.ExecutorName = "local" if executor == "local" else "ray"
-        self._workers = checked_workers(workers)
-        self._address = address
-        self._as_json = as_json
-
-    def resume(self, job_id: str, home: Path, store: str | None) -> None:
-        workspace = existing(home, store)
-        job = jobs.resumable(workspace, job_id)
-        self.run(workspace, job, workspace.problem(jobs.spec_of(job)), store)
-
-    def run(
-        self, workspace: jobs.Workspace, job: Job, problem: Problem, store: str | None = None
-    ) -> Front:
-        err.print(f"job     {job.job_id}: {job.name}", markup=False)
-        known = reuse(workspace.store, job, problem)
-        for line in known.said():
-            err.print(f"reuses  {line}", markup=False)
-        home = os.path.relpath(workspace.home)
-        again = f"nas resume {job.job_id} --home {home}" + (f" --store {store}" if store else "")
-        try:
-            with console.progress(problem.spec) as listen:
-                found = jobs.run(
-                    workspace,
-                    job,
-                    problem,
-                    self.executor,
-                    self._workers,
-                    self._address,
-                    listen,
-                    known,
-                    _say,
-                )
-        except KeyboardInterrupt:
-            _say(f"stopped; go on with: {again}")
-            raise
-        job = workspace.store.job(job.job_id)
-        if job.state is JobState.PAUSED:
-            _say(f"paused; go on with: {again}")
-        path = workspace.folder(job) / "report.html"
-        write_report(workspace, job, path, problem, known)
-        show(
-            [m.card() for m in found] if self._as_json else console.front_table(found),
-            self._as_json,
-        )
-        err.print(f"report  {os.path.relpath(path)}", soft_wrap=True, markup=False)
-        return found
-
-
-def _say(line: str) -> None:
-    err.print(line, soft_wrap=True, markup=False)

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nas import console, jobs
+from nas import console
 from nas.cli.options import (
-    DEFAULT_HOME,
     Address,
     Executor,
     Home,
@@ -24,7 +23,7 @@ from nas.cli.options import (
     show,
 )
 from nas.core import ClusterLostError, ConflictError, InvalidInputError, JobState, Role
-from nas.reporting import write_report
+from nas.workspace import DEFAULT_HOME, Workspace, spec_of
 
 DAY = 86_400.0
 DRIVABLE = (JobState.CREATED, JobState.RUNNING)
@@ -100,9 +99,12 @@ def drive(
     address: Address = None,
 ) -> None:
     """Drive one job of a server to its end; the server starts this."""
-    workspace = jobs.Workspace.open(home, store)
+    from nas import jobs  # with it comes torch, which takes a second to import
+    from nas.reporting import write_report
+
+    workspace = Workspace.open(home, store)
     name: jobs.ExecutorName = "ray" if executor == "ray" else "local"
-    problem = workspace.problem(jobs.spec_of(workspace.store.job(job)))
+    problem = workspace.problem(spec_of(workspace.store.job(job)))
     found = workspace.store.job(job)  # anew: it may have been paused while this process started
     if found.state not in DRIVABLE:
         raise ConflictError(f"job {found.job_id} is {found.state}; there is nothing to drive")
@@ -171,7 +173,7 @@ def create(
     if days is not None and days <= 0:
         raise InvalidInputError("days", days, "above 0")
     until = None if days is None else time.time() + days * DAY
-    accounts = jobs.Workspace.open(home, store).store.accounts()
+    accounts = Workspace.open(home, store).store.accounts()
     token, secret = accounts.create_token(name, owner, Role(role), until)
     err.print(f"token   {token.token_id} for {owner} ({role}); the secret is not stored:")
     typer.echo(secret)
@@ -180,7 +182,7 @@ def create(
 @tokens.command("list")
 def list_tokens(home: Home = DEFAULT_HOME, store: Store = None, as_json: Json = False) -> None:
     """List tokens, without their secrets."""
-    found = jobs.Workspace.open(home, store).store.accounts().tokens()
+    found = Workspace.open(home, store).store.accounts().tokens()
     if as_json:
         show([{**vars(t), "role": t.role.value} for t in found], as_json)
         return
@@ -198,7 +200,7 @@ def revoke(
     store: Store = None,
 ) -> None:
     """Make a token useless from now on."""
-    jobs.Workspace.open(home, store).store.accounts().revoke_token(token)
+    Workspace.open(home, store).store.accounts().revoke_token(token)
 
 
 def _is_over(expires_at: float | None) -> bool:

@@ -17,10 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nas.cli.options import DEFAULT_HOME, Home, Server, Store, existing, out
+from nas.cli.options import Home, Server, Store, existing, out
 from nas.client import Client, ClientJob, ServerError
 from nas.core import InvalidInputError, JobState
 from nas.core.trial import MARKS
+from nas.workspace import DEFAULT_HOME
 
 ACTIVE = (JobState.RUNNING, JobState.CREATED, JobState.PAUSED)
 """Shown first, in this order; then whatever else is newest."""

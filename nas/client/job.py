@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import httpx
 
@@ -25,9 +25,6 @@ from nas.core import (
 )
 from nas.core.wire import event_from_json, job_from_json, trial_from_json
 from nas.front import Front, Model
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 MOST_RECONNECTS = 20
 
@@ -155,15 +152,6 @@ class ClientJob:
         """Counts, best values, pace, and when something happened last."""
         found: Mapping[str, Any] = self._transport.get(f"/jobs/{self.job_id}/summary")
         return found
-
-    def plot_progress(self) -> go.Figure:
-        """Hypervolume over finished trials."""
-        import plotly.graph_objects as go
-
-        found = self.progress()
-        line = go.Scatter(x=found["n_finished"], y=found["hypervolume"], mode="lines")
-        layout = {"xaxis_title": "finished trials", "yaxis_title": "hypervolume, share of the last"}
-        return go.Figure(line, layout)
 
     def report(self, path: str | Path) -> Path:
         """Fetch the self-contained HTML report into a file."""

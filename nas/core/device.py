@@ -61,6 +61,13 @@ class Device:
         """Whether its agent spoke lately."""
         return self.live_until > now
 
+    @property
+    def runtime(self) -> str | None:
+        """Name and version of what it times files with; None where its agent did not calibrate."""
+        calibration = self.facts.get("calibration")
+        told = calibration.get("runtime") if isinstance(calibration, Mapping) else None
+        return None if told is None else str(told)
+
 
 @dataclass(frozen=True)
 class Work:

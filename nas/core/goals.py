@@ -33,10 +33,21 @@ METRIC = r"[A-Za-z][\w.]*(?:@[\w.-]+)?"
 """A metric name, and after an @ the device it is measured on."""
 
 
+def on_device(metric: str, device: str) -> str:
+    """The name of a metric as `device` tells it."""
+    return f"{metric}@{device}"
+
+
+def metric_and_device(name: str) -> tuple[str, str]:
+    """What `on_device` was made of; no device for what needs none, or this machine alone."""
+    metric, _, device = name.partition("@")
+    return metric, device
+
+
 def default_direction(metric: str) -> Direction:
     """Accuracies, probabilities and throughputs are better high; times, sizes and energies low."""
     higher = ("accuracy", "probability", "throughput", "psnr", "f1", "auc")
-    name = metric.split("@")[0]
+    name, _ = metric_and_device(metric)
     return Direction.MAXIMIZE if any(word in name for word in higher) else Direction.MINIMIZE
 
 

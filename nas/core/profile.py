@@ -86,6 +86,18 @@ class Profile:
         }
         return {name: float(value) for name, value in found.items() if value is not None}
 
+    def source(self, on: str) -> dict[str, Any]:
+        """How its latency came about, for provenance; `on` is what was timed, and where."""
+        return {
+            "kind": "measured",
+            "on": on,
+            "n_runs": self.n_runs,
+            "spread": self.spread,
+            "interval": list(self.calm_interval),
+            "ratio_interval": list(self.ratio_interval),
+            "conditions": dict(self.conditions),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back to an equal profile."""
         return asdict(self)

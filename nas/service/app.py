@@ -6,7 +6,6 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 import nas
-from nas.jobs import Workspace
 from nas.service import (
     errors,
     pages,
@@ -24,6 +23,7 @@ from nas.service.schemas import OCTETS, ErrorBody
 from nas.service.security import Guard
 from nas.service.settings import ServiceSettings
 from nas.service.sharing import LEVEL
+from nas.workspace import Workspace
 
 FAILURES = (400, 401, 403, 404, 409, 413, 422, 429, 503)
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -22,24 +22,37 @@ from nas.core import (
     JobState,
     JobStore,
     NotFoundError,
+    Role,
     TrialStore,
 )
 from nas.core.importing import is_path
-from nas.service.columns import ColumnCache, Outcomes
+from nas.service.columns import ColumnCache
 from nas.service.errors import ForbiddenError, QuotaError
 from nas.service.launchers import Launcher
+from nas.service.outcomes import Outcomes
 from nas.service.settings import ServiceSettings
 from nas.service.sharing import Answer, Shared
 from nas.spec import JobSpec
 from nas.table_builds import TableBuilder
+from nas.workspace import Workspace
 from workers.datasets import NAMED, UPLOAD
-
-if TYPE_CHECKING:
-    from nas.service.security import User
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FRESH_SECONDS = 0.25
 MOST_WATCHED = 1000
+
+
+@dataclass(frozen=True)
+class User:
+    """Whoever sent a request."""
+
+    owner: str
+    role: Role
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everyone's jobs are theirs to see and change."""
+        return self.role is Role.ADMIN
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class Service:
     """
 
     settings: ServiceSettings
-    workspace: jobs.Workspace
+    workspace: Workspace
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     columns: ColumnCache = field(init=False)
     shared: Shared = field(default_factory=Shared)

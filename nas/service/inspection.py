@@ -12,11 +12,11 @@ from torch import nn
 
 from nas import analysis
 from nas.core import Candidate, InvalidInputError, Job, Trial
-from nas.jobs import Workspace, spec_of
-from nas.service.columns import Outcomes
+from nas.service.outcomes import Outcomes
 from nas.service.thinning import evenly
 from nas.service.views import kinds_of
-from searchspaces import ModelFamily
+from nas.workspace import Workspace, spec_of
+from searchspaces import ModelFamily, Part
 
 MOST_TRIALS = 1000
 
@@ -116,24 +116,8 @@ def _layers(network: nn.Module, family: ModelFamily, candidate: Candidate) -> li
     def note(module: nn.Module, _: object, out: torch.Tensor) -> None:
         assert isinstance(module, (nn.Conv2d, nn.Linear))
         name = names[module]
-        owner = network.get_submodule(name.rpartition(".")[0]) if "." in name else network
-        sparsity = getattr(owner, "sparsity", None)
-        part = parts[module]
-        n_weights, n_out = module.weight.numel(), module.weight.shape[0]
-        left = int((sparsity.mask(module.weight) if sparsity else module.weight != 0).sum())
-        found.append(
-            {
-                "name": name,
-                "part": part.name,
-                **_shape(module, out),
-                "n_out": n_out,
-                "params": n_weights + n_out,
-                "macs": round(out.numel() * left / n_out),
-                "zeros": 1 - left / n_weights,
-                "weight_bits": part.bits.weight,
-                "activation_bits": part.bits.activation,
-            }
-        )
+        owner = network.get_submodule(name.rpartition(".")[0])
+        found.append({"name": name, **_layer(module, owner, parts[module], out)})
 
     hooks = [
         module.register_forward_hook(note)
@@ -145,6 +129,25 @@ def _layers(network: nn.Module, family: ModelFamily, candidate: Candidate) -> li
     for hook in hooks:
         hook.remove()
     return found
+
+
+def _layer(
+    module: nn.Conv2d | nn.Linear, owner: nn.Module, part: Part, out: torch.Tensor
+) -> dict[str, Any]:
+    """What a layer does; `owner` knows which of its weights are pruned."""
+    sparsity = getattr(owner, "sparsity", None)
+    n_weights, n_out = module.weight.numel(), module.weight.shape[0]
+    left = int((sparsity.mask(module.weight) if sparsity else module.weight != 0).sum())
+    return {
+        "part": part.name,
+        **_shape(module, out),
+        "n_out": n_out,
+        "params": n_weights + n_out,
+        "macs": round(out.numel() * left / n_out),
+        "zeros": 1 - left / n_weights,
+        "weight_bits": part.bits.weight,
+        "activation_bits": part.bits.activation,
+    }
 
 
 def _shape(module: nn.Conv2d | nn.Linear, out: torch.Tensor) -> dict[str, Any]:

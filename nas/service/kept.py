@@ -7,15 +7,13 @@ import logging
 import zipfile
 from array import array
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nas.core import TrialStore
-from workers.deployment import written_whole
-
-if TYPE_CHECKING:
-    from nas.service.columns import Growing
+from nas.service.outcomes import Growing
+from workers.writing import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +73,7 @@ def take_up(growing: Growing, path: Path, store: TrialStore) -> int:
     except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
         logger.warning("columns at %s are not usable: %s", path, error)
         return 0
-    return len(growing.number)
+    return len(growing)
 
 
 def _is_of(sequence: int, at: Any, store: TrialStore) -> bool:

@@ -15,10 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from nas.core import Device, DeviceStore, NotFoundError, Profile, Work, WorkState
 from nas.core.device import LOCAL
 from nas.imported_tables import require_no_table
-from nas.service.context import Service
+from nas.service.context import Service, User
 from nas.service.errors import ForbiddenError
-from nas.service.schemas import (
-    OCTETS,
+from nas.service.schemas import OCTETS, answers
+from nas.service.schemas_devices import (
     BeatBody,
     CalibrationBody,
     ClaimBody,
@@ -26,9 +26,8 @@ from nas.service.schemas import (
     RegisterBody,
     ReportBody,
     WorkBody,
-    answers,
 )
-from nas.service.security import Admin, AnAgent, AnyUser, TheService, User
+from nas.service.security import Admin, AnAgent, AnyUser, TheService
 from nas.service.sharing import Answer
 from predictors.latency import MIN_LESSONS, HeldOut, held_out
 from workers.absent import lessons_of

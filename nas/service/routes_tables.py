@@ -11,7 +11,7 @@ from nas.core.device import LOCAL
 from nas.imported_tables import require_no_table
 from nas.latency_tables import require_buildable
 from nas.service.context import Service
-from nas.service.schemas import TableBuildBody, TableRequest
+from nas.service.schemas_devices import TableBuildBody, TableRequest
 from nas.service.security import AnyUser, TheService
 from nas.spec import JobSpec
 from nas.table_builds import Build, table_options

@@ -30,21 +30,12 @@ from nas.core.wire import job_to_json
 from nas.front import Model
 from nas.service import table
 from nas.service.catalog import learning_schemas
-from nas.service.columns import Outcomes
-from nas.service.context import Service
+from nas.service.context import Service, User
 from nas.service.inspection import analysis_of, layers_of, tau_of
-from nas.service.schemas import (
-    AnalysisBody,
-    DriverBody,
-    LayerBody,
-    NamedBody,
-    SubmitBody,
-    SupernetBody,
-    TableBody,
-    TauBody,
-    answers,
-)
-from nas.service.security import AnyUser, TheService, User
+from nas.service.outcomes import Outcomes
+from nas.service.schemas import DriverBody, NamedBody, SubmitBody, answers
+from nas.service.schemas_views import AnalysisBody, LayerBody, SupernetBody, TableBody, TauBody
+from nas.service.security import AnyUser, TheService
 from nas.service.views import comparison_of, decisions_of, points_of, summary_of
 from nas.spec import JobSpec
 from workers.inherited import METHOD as SUPERNET

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nas.core import Role
-from nas.service.context import Service, service_of
+from nas.service.context import Service, User, service_of
 from nas.service.errors import ForbiddenError, TooLargeError, UnauthorizedError, answer
 
 HEADERS = [
@@ -30,19 +29,6 @@ PAGE_HEADER = "x-nas-page"
 """What a page of this server sends with every change; foreign pages would have to ask first."""
 
 bearer = HTTPBearer(auto_error=False, description="made by `nas token create`")
-
-
-@dataclass(frozen=True)
-class User:
-    """Whoever sent a request."""
-
-    owner: str
-    role: Role
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether everyone's jobs are theirs to see and change."""
-        return self.role is Role.ADMIN
 
 
 def bearer_of(
@@ -155,35 +141,30 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        careful = _with_headers(send)
+        is_exempt = scope["path"].startswith(self._exempt)
+        error = self._refusal(scope, None if is_exempt else self._largest)
+        if error is not None:
+            await answer(error)(scope, receive, careful)
+            return
+        await self._app(scope, receive if is_exempt else self._limited(receive), careful)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                names = {name for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *((k, v) for k, v in HEADERS if k not in names),
-                ]
-            await send(message)
-
+    def _refusal(self, scope: Scope, largest: int | None) -> ForbiddenError | TooLargeError | None:
+        """Why a request is not taken, by its headers alone; `largest` None is for no limit."""
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
-            error = ForbiddenError(f"this server is not called {host}")
-            await answer(error)(scope, receive, send_with_headers)
-            return
+            return ForbiddenError(f"this server is not called {host}")
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
         if scope["method"] in CHANGES and kind.lower() in PLAIN_FORMS:
-            error = ForbiddenError(f"a body of type {kind}; send application/json")
-            await answer(error)(scope, receive, send_with_headers)
-            return
-        if scope["path"].startswith(self._exempt):
-            await self._app(scope, receive, send_with_headers)
-            return
-        too_large = TooLargeError(f"the body may have at most {self._largest} bytes")
+            return ForbiddenError(f"a body of type {kind}; send application/json")
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._largest:
-            await answer(too_large)(scope, receive, send_with_headers)
-            return
+        if largest is not None and (not length.isdigit() or int(length) > largest):
+            return self._too_large
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """`receive`, until a body is longer than its header said it would be, or said nothing."""
         taken = 0
 
         async def limited() -> Message:
@@ -191,7 +172,26 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._largest:
-                raise too_large
+                raise self._too_large
             return message
 
-        await self._app(scope, limited, send_with_headers)
+        return limited
+
+    @property
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(f"the body may have at most {self._largest} bytes")
+
+
+def _with_headers(send: Send) -> Send:
+    """`send`, with the headers that an answer does not have yet."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            names = {name for name, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                *((k, v) for k, v in HEADERS if k not in names),
+            ]
+        await send(message)
+
+    return send_with_headers

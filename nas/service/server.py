@@ -15,13 +15,14 @@ from typing import Self
 import uvicorn
 
 from nas.core import InvalidInputError
-from nas.jobs import Workspace, terminable
+from nas.jobs import terminable
 from nas.service.app import create_app
 from nas.service.cluster import LocalCluster
 from nas.service.context import Service
 from nas.service.launchers import Launcher, Processes, RayJobs
 from nas.service.settings import ServiceSettings
 from nas.service.supervisor import Supervisor
+from nas.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 START_SECONDS = 30.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nas.core import Fidelity, Goals, InvalidInputError, Trial, TrialQuery, TrialState, TrialStore
 from nas.core.trial import MARKS, TrainShared
-from nas.service.columns import Outcomes
+from nas.service.outcomes import Outcomes
 from nas.service.views import trials_of
 
 CONDITION = re.compile(r"\s*([A-Za-z][\w.@-]*)\s*(<=|>=|!=|=|<|>)\s*(\S+)\s*")

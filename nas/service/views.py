@@ -21,15 +21,14 @@ from nas.core import (
     front_rows,
     reference_point,
 )
+from nas.core.goals import metric_and_device
 from nas.core.trial import MARKS, MOST_NUMBERS
 from nas.core.wire import job_to_json, trial_to_json
-from nas.service.columns import FIDELITIES, Outcomes
+from nas.service.outcomes import FIDELITIES, Outcomes
 from nas.service.thinning import evenly, spread, thinned
 from nas.spec import JobSpec
 
 MOST_POINTS = 2000
-DEVICE_MARK = "@"
-"""In the names of metrics that a device tells."""
 N_SPARK = 40
 N_PACE = 20
 """Trials that tell how fast a job is now."""
@@ -112,7 +111,8 @@ def kinds_of(metric: str, at: NDArray[np.int64], trials: TrialStore, found: Outc
     """
     if not len(at):
         return []
-    if DEVICE_MARK in metric:
+    _, device = metric_and_device(metric)
+    if device:
         return [trial.kind(metric) for trial in trials_of(trials, found.number[at].tolist())]
     _, first, which = np.unique(found.fidelity[at], return_index=True, return_inverse=True)
     told = [trial.kind(metric) for trial in trials_of(trials, found.number[at[first]].tolist())]

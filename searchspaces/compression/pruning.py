@@ -70,13 +70,13 @@ def kept_channels(
     return np.asarray(np.minimum(np.maximum(rounded, MULTIPLE), hidden), dtype=np.float64)
 
 
-def prune_hidden(block: Bottleneck[ConvUnit], ratio: float, importance: Importance = "l1") -> None:
+def prune_hidden(block: Bottleneck[ConvUnit], ratio: float) -> None:
     """Remove the least important expanded channels of `block`, in place and for real."""
     hidden = block.depthwise.conv.out_channels
     n_kept = int(kept_channels(hidden, ratio))
     if n_kept == hidden:
         return
-    keep = hidden_importance(block, importance).topk(n_kept).indices.sort().values
+    keep = hidden_importance(block).topk(n_kept).indices.sort().values
     block.expand.keep_outputs(keep)
     block.depthwise.keep_outputs(keep)
     if block.attention is not None:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 import searchspaces
-from nas.jobs import Workspace
 from nas.latency_tables import build_table
+from nas.workspace import Workspace
 from predictors.latency import FewShotLatency, most_informative
 from workers.comparison import built
 from workers.deployment import export_onnx
@@ -57,15 +57,21 @@ def measured(
 
 
 def scores(told: Columns, took: Columns) -> Columns:
-    """Spearman's rho, median relative error, share within 10 %."""
+    """Spearman's rho (nan of equal predictions), median relative error, share within 10 %."""
     error = np.abs(told / took - 1.0)
-    return np.array([spearmanr(told, took).statistic, np.median(error), (error <= 0.1).mean()])
+    rho = spearmanr(told, took).statistic if np.ptp(told) else np.nan
+    return np.array([rho, np.median(error), (error <= 0.1).mean()])
+
+
+def halves(n: int, draw: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to measure of, and rows to predict."""
+    order = np.random.default_rng(draw).permutation(n)
+    return order[: n // 2], order[n // 2 :]
 
 
 def few_shot(x: Columns, took: Columns, n: int, n_known: int, draw: int, chosen: bool) -> Columns:
     """Learned from `n` of one half, told of the other."""
-    order = np.random.default_rng(draw).permutation(len(took))
-    pool, test = order[: len(order) // 2], order[len(order) // 2 :]
+    pool, test = halves(len(took), draw)
     wide = x.astype(np.float32)
     rows = pool[most_informative(wide[pool], n, n_known)] if chosen else pool[:n]
     found = FewShotLatency(n_known).fit(wide[rows], took[rows, None]).predict(wide[test])
@@ -77,7 +83,7 @@ def show(title: str, found: list[Columns]) -> None:
     rho, error, near = np.mean(found, axis=0)
     spread = np.std(found, axis=0)[0]
     print(
-        f"{title:<34} Spearman {rho:.3f} ± {spread:.3f}  error {error:.1%}  within 10 % {near:.2f}",
+        f"{title:<34} Spearman {rho:.3f} ± {spread:.3f}  error {error:.2%}  within 10 % {near:.3f}",
         flush=True,
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from latency_here import Columns, halves, scores, show
 from scipy.stats import spearmanr
 
 import searchspaces
@@ -31,8 +31,6 @@ from workers.runtimes import DEFAULT
 SHAPES = {"mobilenet": (1, 28, 28), "cells": (3, 32, 32)}
 COUNTS = (10, 20, 50)
 DRAWS = 20
-
-Columns = NDArray[np.float64]
 
 
 def measured(space: str, n: int) -> tuple[Columns, Columns, Columns]:
@@ -61,22 +59,13 @@ def predicted(x: Columns, took: Columns, n_known: int, rows: Columns, test: Colu
     return found.mean[:, 0]
 
 
-def show(title: str, x: Columns, took: Columns, n: int, n_known: int) -> None:
-    """Means over draws of rank correlation, median relative error and share within 10 %."""
+def drawn(x: Columns, took: Columns, n: int, n_known: int) -> list[Columns]:
+    """Scores of predictions of one half from `n` of the other, by draw."""
     found = []
     for draw in range(DRAWS):
-        order = np.random.default_rng(draw).permutation(len(took))
-        pool, test = order[: len(order) // 2], order[len(order) // 2 :]
-        told = predicted(x, took, n_known, pool[:n], test)
-        error = np.abs(told / took[test] - 1.0)
-        rho = spearmanr(told, took[test]).statistic if x.shape[1] else np.nan
-        found.append([rho, np.median(error), (error <= 0.1).mean()])
-    rho, error, near = np.mean(found, axis=0)
-    spread = np.std(found, axis=0)[0]
-    print(
-        f"{title:<30} Spearman {rho:.3f} ± {spread:.3f}  error {error:.2%}  within 10 % {near:.3f}",
-        flush=True,
-    )
+        pool, test = halves(len(took), draw)
+        found.append(scores(predicted(x, took, n_known, pool[:n], test), took[test]))
+    return found
 
 
 if __name__ == "__main__":
@@ -92,6 +81,6 @@ if __name__ == "__main__":
     print(f"{given.space}: {len(took)} candidates of {low:.2f} to {high:.2f} MB")
     print(f"measured again: {apart:.2%} apart, Spearman {rho:.3f}")
     for n in (n for n in COUNTS if n <= len(took) // 2):
-        show(f"{n} measured, their mean", costs[:, :0], took, n, 0)
-        show(f"{n} measured, costs", costs, took, n, 0)
-        show(f"{n} measured, bytes and nodes", files, took, n, files.shape[1])
+        show(f"{n} measured, their mean", drawn(costs[:, :0], took, n, 0))
+        show(f"{n} measured, costs", drawn(costs, took, n, 0))
+        show(f"{n} measured, bytes and nodes", drawn(files, took, n, files.shape[1]))

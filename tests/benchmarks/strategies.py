@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from nas.core import Fidelity, TrialState, hypervolume
-from nas.jobs import Workspace, run, submit
+from nas.jobs import run, submit
 from nas.problem import Problem
 from nas.spec import JobSpec
 from nas.stores import open_store
+from nas.workspace import Workspace
 from workers.executors.ray import cluster
 
 STRATEGIES = ("random", "regularized-evolution", "predictor-guided")

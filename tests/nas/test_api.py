@@ -14,7 +14,7 @@ import torch
 
 import nas
 from nas.core import InfeasibleError, InvalidInputError, NotFoundError
-from nas.jobs import Workspace
+from nas.workspace import Workspace
 from workers.datasets import load_dataset
 
 SPACE = {"name": "mobilenet", "options": {"n_stages": 2, "depths": [1]}}

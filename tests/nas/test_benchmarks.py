@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -207,12 +205,6 @@ def test_nothing_to_do_starts_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         list(mapping.each_done(str, [1, 2], n_workers=2))
     with pytest.raises(InvalidInputError, match="workers"):
         mapping.each_done(str, [], n_workers=0)  # not only when the first result is asked for
-
-
-def test_the_command_is_imported_without_ray() -> None:
-    program = "import sys, nas.cli; print('ray' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_runs_are_the_same_on_ray(table: Path, ray_cluster: None, tmp_path: Path) -> None:

@@ -52,6 +52,23 @@ def test_front_show_and_jobs_tell_of_the_search(searched: tuple[Path, str]) -> N
     assert job in nas("jobs", cwd=folder).stdout
 
 
+def test_commands_that_only_look_load_no_frameworks(searched: tuple[Path, str]) -> None:
+    folder, job = searched
+    program = (
+        "import sys\n"
+        "from nas.cli.commands import app\n"
+        "def loaded(*heavy): return sorted(set(heavy) & set(sys.modules))\n"
+        "light = ('torch', 'onnx', 'onnxruntime', 'ray', 'xgboost', 'sklearn', 'scipy')\n"
+        "told = loaded(*light, 'sqlalchemy')\n"
+        f"for command in (['jobs'], ['show', {job!r}], ['front', {job!r}]):\n"
+        "    app(command, standalone_mode=False)\n"
+        "print('loaded:', told, loaded(*light))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.stdout.endswith("loaded: [] []\n"), done.stderr + done.stdout
+
+
 def test_export_picks_by_constraint_and_the_file_runs(searched: tuple[Path, str]) -> None:
     folder, job = searched
     done = nas("export", job, "--best", "latency_ms<=1000", "-o", "mine", cwd=folder)

@@ -11,6 +11,7 @@ import pytest
 from nas import jobs
 from nas.core import Fidelity, InvalidInputError, UnknownNameError
 from nas.spec import JobSpec
+from nas.workspace import Workspace
 from tests.workers.test_remote import profile
 
 SPEC = {
@@ -37,7 +38,7 @@ def test_metrics_may_name_the_jobs_devices_alone() -> None:
 
 
 def test_a_device_that_never_registered_is_refused(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     spec = JobSpec.parse(SPEC)
     with pytest.raises(UnknownNameError, match="known: cpu"):
         jobs.checked(spec, "local", workspace)
@@ -48,7 +49,7 @@ def test_a_device_that_never_registered_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["memory", None])
 def test_a_search_waits_for_its_device(tmp_path: Path, url: str | None) -> None:
-    workspace = jobs.Workspace.open(tmp_path, url)
+    workspace = Workspace.open(tmp_path, url)
     devices = workspace.store.devices()
     devices.register("pi", "one", "lab", {}, 600)
     over = threading.Event()
@@ -82,7 +83,7 @@ def test_a_search_waits_for_its_device(tmp_path: Path, url: str | None) -> None:
 @pytest.mark.slow
 def test_inherited_scores_go_on_by_predictions_when_the_device_is_gone(tmp_path: Path) -> None:
     """Eight candidates are timed on pi, then it vanishes: the others and the finalist say so."""
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     devices = workspace.store.devices()
     devices.register("pi", "one", "lab", {}, 600)
     spec = {

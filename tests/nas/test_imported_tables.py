@@ -27,6 +27,7 @@ from nas.core import (
 from nas.imported_tables import import_table, simulated
 from nas.latency_tables import build_table
 from nas.spec import JobSpec
+from nas.workspace import Workspace, require_devices
 from tests.nas import test_devices
 from tests.workers.formula_table import entries, write
 from workers.imported import COLUMNS, imported_path, key_of
@@ -42,7 +43,7 @@ FAMILY = searchspaces.family("mobilenet", (1, 8, 8), 10, {"n_stages": 1, "depths
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> jobs.Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     """With the table of npu, which has all pointwise layers of some candidates."""
     rows = FAMILY.space.sample(20, np.random.default_rng(0))
     layers = [la for row in rows for la in candidate_layers(FAMILY, FAMILY.space.candidate(row))]
@@ -50,10 +51,10 @@ def workspace(tmp_path: Path) -> jobs.Workspace:
     more = {key: {"latency": 0.5, "energy": 0.25} for key in keys if key is not None}
     home = tmp_path / "home"
     import_table(home, "npu", write(tmp_path / "npu.json", **more), [])
-    return jobs.Workspace.open(home)
+    return Workspace.open(home)
 
 
-def ran(workspace: jobs.Workspace, say: Report | None = None, **more: object) -> list[Trial]:
+def ran(workspace: Workspace, say: Report | None = None, **more: object) -> list[Trial]:
     problem = jobs.checked(JobSpec.parse({**SPEC, **more}), "local", workspace)
     job = jobs.submit(workspace, problem)
     jobs.run(workspace, job, problem, "local", say=say)
@@ -62,7 +63,7 @@ def ran(workspace: jobs.Workspace, say: Report | None = None, **more: object) ->
     return [trial for trial in trials if trial.candidate is not None]
 
 
-def require_told(workspace: jobs.Workspace, trials: list[Trial]) -> None:
+def require_told(workspace: Workspace, trials: list[Trial]) -> None:
     """Their figures are what the table says of their layers, marked as simulated."""
     devices = simulated(JobSpec.parse(SPEC), workspace.home)
     for trial in trials:
@@ -78,7 +79,7 @@ def require_told(workspace: jobs.Workspace, trials: list[Trial]) -> None:
             assert set(about["interpolation_error"]) == {"depthwise", "other"}
 
 
-def test_a_job_goes_by_the_sums_of_a_table(workspace: jobs.Workspace) -> None:
+def test_a_job_goes_by_the_sums_of_a_table(workspace: Workspace) -> None:
     trials = ran(workspace)
     require_told(workspace, trials)
     assert {t.fidelity for t in trials} == {Fidelity.TRAINED, Fidelity.DEPLOYED}
@@ -89,14 +90,14 @@ def test_a_job_goes_by_the_sums_of_a_table(workspace: jobs.Workspace) -> None:
 
 
 @pytest.mark.slow
-def test_inherited_scores_have_them_and_nothing_is_timed_for_it(workspace: jobs.Workspace) -> None:
+def test_inherited_scores_have_them_and_nothing_is_timed_for_it(workspace: Workspace) -> None:
     trials = ran(workspace, supernet={"epochs": 1})
     require_told(workspace, trials)
     inherited = [t for t in trials if t.fidelity is Fidelity.INHERITED]
     assert inherited and all("latency_ms" not in t.metrics for t in inherited)
 
 
-def test_python_names_it_like_any_device(workspace: jobs.Workspace) -> None:
+def test_python_names_it_like_any_device(workspace: Workspace) -> None:
     front = nas.search(
         "digits",
         space=SPEC["space"],  # type: ignore[arg-type]
@@ -123,12 +124,12 @@ def test_layers_depend_on_the_candidate_alone() -> None:
 
 
 @pytest.mark.parametrize("field", ["objectives", "constraints"])
-def test_metrics_it_does_not_tell_are_refused(workspace: jobs.Workspace, field: str) -> None:
+def test_metrics_it_does_not_tell_are_refused(workspace: Workspace, field: str) -> None:
     asked = {"objectives": "peak_memory_bytes@npu", "constraints": "load_ms@npu<=1"}[field]
     spec = JobSpec.parse({**SPEC, field: ["accuracy", asked][field == "constraints" :]})
     known = "known: energy_mj@npu, latency_ms@npu"
     for refuse in (
-        lambda: jobs.require_devices(spec, workspace.home),
+        lambda: require_devices(spec, workspace.home),
         lambda: jobs.checked(spec, "local", workspace),
     ):
         with pytest.raises(UnknownNameError, match=known) as error:
@@ -136,19 +137,19 @@ def test_metrics_it_does_not_tell_are_refused(workspace: jobs.Workspace, field: 
         assert error.value.field == field
 
 
-def test_a_device_that_is_not_there_is_told_from_tables(workspace: jobs.Workspace) -> None:
+def test_a_device_that_is_not_there_is_told_from_tables(workspace: Workspace) -> None:
     spec = JobSpec.parse({**SPEC, "devices": ["npu", "pi"]})
     with pytest.raises(UnknownNameError, match="known: cpu, npu"):
         jobs.checked(spec, "local", workspace)
     with pytest.raises(UnknownNameError, match="known: cpu, npu"):
-        jobs.require_devices(spec, workspace.home)
+        require_devices(spec, workspace.home)
     workspace.store.devices().register("pi", "one", "lab", {}, 60)
     job = jobs.submit(workspace, problem := jobs.checked(spec, "local", workspace))
-    agents = workspace.devices_of(job, problem)
+    agents = jobs.devices_of(workspace, job, problem)
     assert agents is not None and agents.names == ("pi",)
 
 
-def test_a_name_stays_that_of_one_table(workspace: jobs.Workspace, tmp_path: Path) -> None:
+def test_a_name_stays_that_of_one_table(workspace: Workspace, tmp_path: Path) -> None:
     path = imported_path(workspace.home, "npu")
     before = path.read_bytes()
     import_table(workspace.home, "npu", tmp_path / "npu.json", [])
@@ -160,7 +161,7 @@ def test_a_name_stays_that_of_one_table(workspace: jobs.Workspace, tmp_path: Pat
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
-def test_a_table_needs_no_table_of_layers(workspace: jobs.Workspace) -> None:
+def test_a_table_needs_no_table_of_layers(workspace: Workspace) -> None:
     with pytest.raises(ConflictError, match="npu is an imported table"):
         build_table(workspace, "npu", FAMILY, 4, 3, 0, lambda line: None)
     said = list[str]()
@@ -178,7 +179,7 @@ def test_the_command_imports_lists_and_refuses(tmp_path: Path) -> None:
     assert told["layers"] == len(entries()) and set(told["errors"]) == set(COLUMNS)
     listed = run(app, ["devices", *home], env={"COLUMNS": "200"}).output
     assert "npu" in listed and f"{len(entries())} layers: latency_ms, energy_mj" in listed
-    jobs.Workspace.open(tmp_path / "home").store.devices().register("pi", "one", "lab", {}, 60)
+    Workspace.open(tmp_path / "home").store.devices().register("pi", "one", "lab", {}, 60)
     taken = run(app, ["devices", "import", "pi", str(file), *home])
     assert isinstance(taken.exception, InvalidInputError) and "agent" in str(taken.exception)
 

@@ -30,8 +30,9 @@ from nas.core.device import FILES
 from nas.latency_tables import build_table
 from nas.spec import JobSpec
 from nas.table_builds import log_path
+from nas.workspace import Workspace
 from tests.nas.test_devices import SPEC
-from tests.service.agents import until
+from tests.waiting import until
 from tests.workers.test_remote import profile as quick_profile
 from workers.machine import environment
 from workers.profiling import OnnxRuntimeProfiler
@@ -43,7 +44,7 @@ FAMILY = searchspaces.family("mobilenet", (1, 8, 8), 10, {"n_stages": 1, "depths
 
 
 @contextmanager
-def serving(workspace: jobs.Workspace) -> Iterator[list[str]]:
+def serving(workspace: Workspace) -> Iterator[list[str]]:
     """A device called pi that really times files; gives what it was asked for."""
     store, over, asked = workspace.store.devices(), threading.Event(), []
     facts = {"calibration": {"runtime": OnnxRuntimeProfiler().label, "reference_ms": 0.1}}
@@ -70,7 +71,7 @@ def serving(workspace: jobs.Workspace) -> Iterator[list[str]]:
 
 
 def test_a_table_is_built_once_and_predicts_for_a_device_that_is_gone(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     said: list[str] = []
     with serving(workspace) as asked:
         table = build_table(workspace, "pi", FAMILY, 4, 3, 0, said.append)
@@ -93,13 +94,13 @@ def test_a_table_is_built_once_and_predicts_for_a_device_that_is_gone(tmp_path: 
 
 
 def test_sums_are_features_of_what_is_measured(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     with serving(workspace):
         table = build_table(workspace, "pi", FAMILY, 4, 3, 0, lambda line: None)
         job = jobs.submit(
             workspace, problem := jobs.checked(JobSpec.parse(SPEC), "local", workspace)
         )
-        devices = workspace.devices_of(job, problem)
+        devices = jobs.devices_of(workspace, job, problem)
         assert isinstance(devices, RemoteDevices)
         jobs.run(workspace, job, problem, "local")
     works = workspace.store.devices().works(job_id=job.job_id)
@@ -112,7 +113,7 @@ def test_sums_are_features_of_what_is_measured(tmp_path: Path) -> None:
 
 def test_a_job_has_the_table_built_meanwhile_and_only_once(tmp_path: Path) -> None:
     """Between its two trials the first job waits for the table: the second goes by its sums."""
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     spec = {**SPEC, "tables": True, "warm_start": False}
 
     def is_built() -> bool:
@@ -137,7 +138,7 @@ def test_a_job_has_the_table_built_meanwhile_and_only_once(tmp_path: Path) -> No
 
 
 def test_a_table_that_cannot_be_built_does_not_hold_a_job_up(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     with serving(workspace):
         workspace.store.devices().register("pi", "one", "lab", {}, 600)  # not calibrated
         problem = jobs.checked(JobSpec.parse({**SPEC, "tables": True}), "local", workspace)
@@ -153,7 +154,7 @@ def test_a_table_that_cannot_be_built_does_not_hold_a_job_up(tmp_path: Path) -> 
 
 
 def test_a_job_that_ends_takes_its_build_along(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     devices = workspace.store.devices()
     facts = {"calibration": {"runtime": "onnxruntime 1", "reference_ms": 0.1}}
     devices.register("pi", "one", "lab", facts, 600)
@@ -172,7 +173,7 @@ def test_a_job_that_ends_takes_its_build_along(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_leaves_its_build_to_finish(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     devices = workspace.store.devices()
     facts = {"calibration": {"runtime": OnnxRuntimeProfiler().label, "reference_ms": 0.1}}
     devices.register("pi", "one", "lab", facts, 600)
@@ -194,14 +195,14 @@ def test_a_driver_that_is_killed_leaves_its_build_to_finish(tmp_path: Path) -> N
 def test_tables_that_no_job_could_use_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="tables"):
         JobSpec.parse({**SPEC, "devices": ["cpu"], "tables": True})
-    workspace = jobs.Workspace.open(tmp_path, "memory")
+    workspace = Workspace.open(tmp_path, "memory")
     workspace.store.devices().register("pi", "one", "lab", {}, 60)
     with pytest.raises(InvalidInputError, match="store in memory"):
         jobs.checked(JobSpec.parse({**SPEC, "tables": True}), "local", workspace)
 
 
 def test_two_do_not_build_one_table(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     arguments = (workspace, "pi", FAMILY, 3, 3, 0)
     refused = []
 
@@ -231,7 +232,7 @@ def test_a_device_that_tells_no_layers_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(latency_tables, "LAYERS_A_FILE", 5)
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     store = workspace.store.devices()
     facts = {"calibration": {"runtime": "old 1", "reference_ms": 0.1}}
     store.register("pi", "one", "lab", facts, 600)
@@ -252,7 +253,7 @@ def test_a_device_that_tells_no_layers_is_named(
 
 
 def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
-    workspace = jobs.Workspace.open(tmp_path)
+    workspace = Workspace.open(tmp_path)
     arguments = (FAMILY, 4, 3, 0, lambda line: None)
     with pytest.raises(UnknownNameError, match="cpu"):
         build_table(workspace, "pi", *arguments)

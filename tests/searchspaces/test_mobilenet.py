@@ -7,26 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import searchspaces
-from nas.core import Candidate, InvalidInputError, UnknownNameError
+from nas.core import InvalidInputError, UnknownNameError
 from searchspaces.compression.pruning import hidden_importance, kept_channels
 from searchspaces.counting import count
-from searchspaces.layers import set_observing
 from searchspaces.network import Bottleneck, MobileNet
-from searchspaces.plain import plain_module_source
+from tests.searchspaces.networks import finished, from_source
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 20, 33), (1, 4, 4)]
 rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
-
-
-def finished(family: searchspaces.ModelFamily, candidate: Candidate) -> torch.nn.Module:
-    """The candidate's pruned and quantized network, with random weights and set ranges."""
-    network = family.build(candidate).eval()
-    family.prune(network, candidate)
-    family.quantize(network, candidate)
-    with torch.no_grad():
-        network(torch.randn(4, *family.input_shape))
-    set_observing(network, False)
-    return network.eval()
 
 
 @given(rngs, st.sampled_from(SHAPES), st.integers(1, 4))
@@ -50,14 +38,8 @@ def test_plain_source_computes_the_same_without_our_packages(
     family = searchspaces.family("mobilenet", shape, 5, {"n_stages": 2})
     network = finished(family, family.space.candidate(family.space.sample(1, rng)[0]))
     x = torch.randn(3, *shape)
-    source, state = plain_module_source(network, x, "a test")
-    assert "searchspaces" not in source
-    namespace: dict[str, object] = {}
-    exec(source, namespace)
-    plain = namespace["Network"]()  # type: ignore[operator]
-    plain.load_state_dict(state)
     with torch.no_grad():
-        torch.testing.assert_close(plain.eval()(x), network(x), rtol=0, atol=1e-6)
+        torch.testing.assert_close(from_source(network, x), network(x), rtol=0, atol=1e-6)
 
 
 def test_folding_batch_norm_leaves_the_float_output_alone() -> None:

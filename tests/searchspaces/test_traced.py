@@ -17,8 +17,8 @@ from searchspaces import TracedFamily
 from searchspaces.compression import write_zeros
 from searchspaces.counting import count
 from searchspaces.layers import ConvUnit, set_observing
-from searchspaces.plain import plain_module_source
 from searchspaces.traced.graph import TracedNetwork
+from tests.searchspaces.networks import from_source
 from workers.deployment import export_onnx, onnx_logits
 from workers.profiling.runtime import execution
 
@@ -154,13 +154,7 @@ def test_file_and_source_compute_what_the_network_does(
     with torch.no_grad():
         expected = network(x)
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    source, state = plain_module_source(network, x[:2], "a title")
-    found: dict[str, type[nn.Module]] = {}
-    exec(source, found)  # type: ignore[arg-type]
-    plain = found["Network"]()
-    plain.load_state_dict(state)
-    with torch.no_grad():
-        torch.testing.assert_close(plain.eval()(x), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(from_source(network, x), expected, rtol=1e-4, atol=1e-4)
     export_onnx(network, SHAPE, path)
     off = np.abs(onnx_logits(path, x.numpy()) - expected.numpy())
     assert np.median(off) < 0.02 * float(expected.abs().max())

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,14 +50,6 @@ def queued(
     (home / FILES).mkdir(parents=True, exist_ok=True)
     (home / FILES / f"{digest}.onnx").write_bytes(content or model)
     return store.devices().submit("pi", digest, settings)
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait for `condition`, or fail."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
 
 
 def is_registered(store: JobStore) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +26,6 @@ def serving(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], 
         process.terminate()
         process.wait(30)
         process.stderr.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def keys(job: ClientJob) -> list[tuple[int, str | None]]:

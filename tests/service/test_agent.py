@@ -14,16 +14,8 @@ from typer.main import get_command
 from nas.cli.commands import app
 from nas.core import InvalidInputError, JobStore, WorkState
 from nas.service import Server, ServiceSettings
-from tests.service.agents import (
-    QUICK,
-    ROOT,
-    SLOW,
-    agent,
-    is_registered,
-    queued,
-    resident_bytes,
-    until,
-)
+from tests.service.agents import QUICK, ROOT, SLOW, agent, is_registered, queued, resident_bytes
+from tests.waiting import until
 from workers.agent.agent import AgentSettings
 from workers.agent.command import parser
 

@@ -10,7 +10,8 @@ import pytest
 
 from nas.core import Candidate, Evaluate, Event, Fidelity, TrainShared, TrialStore
 from nas.service import kept
-from nas.service.columns import ColumnCache, Outcomes
+from nas.service.columns import ColumnCache
+from nas.service.outcomes import Outcomes
 from nas.stores import open_store
 
 ROWS = 40

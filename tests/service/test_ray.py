@@ -17,7 +17,8 @@ import pytest
 from nas.client import Client
 from nas.core import JobState, TrialState
 from tests.service.conftest import SPEC
-from tests.service.processes import driver_of, is_there, keys, serving, until
+from tests.service.processes import driver_of, is_there, keys, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,10 @@ from nas import jobs
 from nas.core import JobStore, Role, TrialState, WorkState
 from nas.service import Server, ServiceSettings
 from nas.spec import JobSpec
+from nas.workspace import Workspace
 from tests.nas.test_devices import SPEC
-from tests.service.agents import agent, is_registered, resident_bytes, until
+from tests.service.agents import agent, is_registered, resident_bytes
+from tests.waiting import until
 
 LONGER = {
     **SPEC,
@@ -96,7 +98,7 @@ def cut_and_restore(link: Link, store: JobStore) -> None:
 @pytest.mark.slow
 def test_a_search_survives_its_device(link: Link, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    workspace = jobs.Workspace.open(home)
+    workspace = Workspace.open(home)
     _, secret = workspace.store.accounts().create_token("pi", "lab", Role.DEVICE)
     settings = ServiceSettings(home, host=link.address, port=0, supervise=False, device_seconds=3.0)
     devices = workspace.store.devices()

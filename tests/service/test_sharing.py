@@ -12,7 +12,7 @@ import pytest
 
 from nas.client import Client
 from nas.core import Candidate, Evaluate, Fidelity, JobState
-from nas.service import Server, columns, routes_results, routes_views
+from nas.service import Server, outcomes, routes_results, routes_views
 from nas.service.sharing import Answer, Shared
 from tests.service.conftest import SPEC, add_trials
 
@@ -77,7 +77,7 @@ def test_a_hundred_watchers_cost_one_computation(
     counted(routes_results, "front_of")
     counted(routes_results, "progress_of")
     counted(routes_views, "points_of")
-    counted(columns, "hypervolumes")
+    counted(outcomes, "hypervolumes")
     base = f"{server.url}/v1/jobs/{job.job_id}"
     query = "points?x=weight_bytes&y=accuracy"
 

@@ -18,7 +18,7 @@ from nas.service.supervisor import MOST_DEATHS, Supervisor, chosen, shares
 from nas.spec import JobSpec
 from nas.stores import MemoryStore, open_store
 from tests.service.conftest import SPEC
-from tests.service.processes import until
+from tests.waiting import until
 
 jobs = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(-2, 2)), max_size=12, unique_by=id

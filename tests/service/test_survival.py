@@ -17,7 +17,8 @@ from nas.client import Client
 from nas.core import JobState, TrialState
 from nas.service import Server, ServiceSettings
 from tests.service.conftest import SPEC
-from tests.service.processes import driver_of, is_there, keys, same_trials, serving, until
+from tests.service.processes import driver_of, is_there, keys, same_trials, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 LOCAL = ("--ray", "local")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nas import jobs
 from nas.cli.commands import app
 from nas.client import AccessError, Client
 from nas.core import (
@@ -23,8 +22,9 @@ from nas.core import (
     WorkState,
 )
 from nas.service import Server, ServiceSettings
+from nas.workspace import Workspace
 from tests.nas.test_latency_tables import serving
-from tests.service.agents import until
+from tests.waiting import until
 from workers.tables import LayerTable
 
 SPACE = {"name": "mobilenet", "options": {"n_stages": 1, "depths": [1]}}
@@ -39,7 +39,7 @@ def test_a_table_is_built_and_said_step_by_step(tmp_path: Path, is_own: bool) ->
     with (
         Server(settings) as server,
         Client(None if is_own else server.url, home=home) as client,
-        serving(jobs.Workspace.open(home)) as asked,
+        serving(Workspace.open(home)) as asked,
     ):
         found = client.build_table("pi", said.append, **SMALL)
         kept = LayerTable.read(home, "pi")
@@ -66,7 +66,7 @@ def test_what_the_device_says_is_the_error(server: Server, client: Client) -> No
 
 def test_a_build_goes_on_with_a_server_started_anew(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    workspace = jobs.Workspace.open(home)
+    workspace = Workspace.open(home)
     devices = workspace.store.devices()
     found: list[object] = []
     with Server(ServiceSettings(home, port=0, supervise=False)) as first:

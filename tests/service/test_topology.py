@@ -12,8 +12,9 @@ import pytest
 from nas.client import Client, ClientJob
 from nas.core import TrialState
 from tests.service.conftest import SPEC
-from tests.service.processes import keys, same_trials, until
+from tests.service.processes import keys, same_trials
 from tests.topology import Topology, obstacle
+from tests.waiting import until
 
 REASON = obstacle()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]

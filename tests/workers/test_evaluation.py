@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,27 @@ def test_finalist_whose_weights_are_gone_is_trained_anew(
     again = fresh.evaluate(chosen, Fidelity.DEPLOYED, quiet)
     for metric in ("accuracy", "test_accuracy", "file_bytes"):
         assert again.metrics[metric] == final.metrics[metric]
+
+
+def test_a_finalist_is_kept_where_the_profiler_cannot_tell_its_modules_apart(
+    digits: Dataset,
+    family: searchspaces.ModelFamily,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(path: Path, n_runs: int) -> dict[str, float]:
+        raise EvaluationError(f"the profiler wrote nothing about {path.name}")
+
+    monkeypatch.setattr("workers.evaluation.module_ms", fail)
+    settings = replace(SMALL, epochs=1, finetune_epochs=0, qat_epochs=0)
+    said: list[str] = []
+    evaluator = CandidateEvaluator(family, digits, tmp_path, settings)
+    final = evaluator.evaluate(candidate(family, 32, 32), Fidelity.DEPLOYED, said.append)
+    assert {"latency_ms", "test_accuracy", "file_bytes"} <= set(final.metrics)
+    assert "modules_ms" not in final.provenance["latency_ms"]
+    line = "no times by module: the profiler wrote nothing about model.onnx"
+    assert final.provenance["warnings"] == [line]
+    assert f"warning: {line}" in said
 
 
 @pytest.mark.parametrize(("weight", "activation"), [(32, 32), (8, 8), (4, 4), (4, 8), (8, 32)])

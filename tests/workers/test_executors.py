@@ -31,10 +31,10 @@ from nas.core import (
     TrialState,
 )
 from tests.service.processes import is_there
-from workers.deployment import needing_space
 from workers.executors import LocalExecutor, _run
 from workers.executors.processes import ProcessExecutor
 from workers.machine import usable_cpus
+from workers.writing import needing_space
 
 Maker = Callable[[Evaluator], Executor]
 

@@ -17,7 +17,8 @@ import pytest
 
 from nas.core import EvaluationError, InvalidInputError, WorkState
 from nas.service import Server, ServiceSettings
-from tests.service.agents import QUICK, agent, is_registered, queued, until
+from tests.service.agents import QUICK, agent, is_registered, queued
+from tests.waiting import until
 from workers.agent.relay import Reach, Relay, write_archive
 from workers.profiling.reference import reference_model
 

@@ -22,11 +22,11 @@ from nas.core.trial import DIFFERENTIABLE
 from searchspaces import ModelFamily
 from workers.checkpoints import alone_with
 from workers.datasets import Dataset
-from workers.deployment import needing_space
 from workers.differentiable.health import Health
 from workers.differentiable.resources import Limits
 from workers.differentiable.settings import DifferentiableSettings
 from workers.differentiable.trainer import DifferentiableTrainer
+from workers.writing import needing_space
 
 
 @dataclass(frozen=True)

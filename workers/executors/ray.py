@@ -44,9 +44,7 @@ LOST_SECONDS = 15.0
 
 
 @contextmanager
-def cluster(
-    address: str | None = None, n_cpus: int | None = None, dashboard: bool = False
-) -> Iterator[None]:
+def cluster(address: str | None = None, n_cpus: int | None = None) -> Iterator[None]:
     """Join the cluster at `address`, or start a small one here that ends with the block.
 
     Raises:
@@ -63,7 +61,7 @@ def cluster(
         settings |= {
             "address": "local",  # not one that `ray start` left on this machine
             "num_cpus": n_cpus or usable_cpus(),
-            "include_dashboard": dashboard,
+            "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
             "_node_ip_address": "127.0.0.1",
         }

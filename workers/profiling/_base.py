@@ -17,9 +17,9 @@ from nas.core import EvaluationError, LatencyQuantiles, Profile, Profiler
 from workers.isolation import Isolated
 from workers.machine import processor_name
 from workers.profiling.calibration import Calibration, calibrated
-from workers.profiling.energy import Meter
+from workers.profiling.energy import Meter, Rapl
 from workers.profiling.reference import reference_model
-from workers.profiling.timing import CALM, Run, in_turn, pinned
+from workers.profiling.timing import CALM, Run, in_turn, pinned, timed
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class FileProfiler(Profiler):
     def device(self) -> str:
         """`cpu`, or the accelerator's name."""
 
-    @abstractmethod
     def converted(self, artifact: Path, folder: Path) -> Path:
-        """The file the runtime loads: `artifact`, or what was made of it in `folder`.
+        """The file the runtime loads: `artifact`, unless something is made of it in `folder` first.
 
         Raises:
             EvaluationError: it cannot be converted.
         """
+        return artifact
 
     @abstractmethod
     def load(self, model: Path | bytes) -> Run:
@@ -170,3 +170,21 @@ class FileProfiler(Profiler):
             **self.executed(artifact),
             **layers,
         }
+
+
+@dataclass(frozen=True)
+class CpuProfiler(FileProfiler):
+    """A runtime on this machine's processor."""
+
+    @property
+    def device(self) -> str:
+        """`cpu`."""
+        return "cpu"
+
+    def seconds(self, run: Run) -> float:
+        """By the wall clock."""
+        return timed(run)
+
+    def meter(self) -> Meter | None:
+        """The processor's."""
+        return Rapl.found()

@@ -13,15 +13,14 @@ from typing import Any
 from nas.core import EvaluationError
 from workers.executorch.lowering import convert
 from workers.executorch.program import execution, single_run
-from workers.profiling._base import FileProfiler
-from workers.profiling.energy import Meter, Rapl
-from workers.profiling.timing import Run, timed
+from workers.profiling._base import CpuProfiler
+from workers.profiling.timing import Run
 
 SUFFIX = ".pte"
 
 
 @dataclass(frozen=True)
-class ExecuTorchProfiler(FileProfiler):
+class ExecuTorchProfiler(CpuProfiler):
     """ExecuTorch's runtime with XNNPACK's kernels, which phones run; ONNX files are converted.
 
     What is loaded, timed and measured is the program; conversion is in no figure.
@@ -36,11 +35,6 @@ class ExecuTorchProfiler(FileProfiler):
     def label(self) -> str:
         """Name and version."""
         return f"executorch {version('executorch')} xnnpack"
-
-    @property
-    def device(self) -> str:
-        """`cpu`."""
-        return "cpu"
 
     def converted(self, artifact: Path, folder: Path) -> Path:
         """The program, made in `folder` where the artifact is not one.
@@ -66,14 +60,6 @@ class ExecuTorchProfiler(FileProfiler):
             return single_run(_program(model), self.n_threads)
         with tempfile.TemporaryDirectory() as folder:
             return single_run(self.converted(model, Path(folder)), self.n_threads)
-
-    def seconds(self, run: Run) -> float:
-        """By the wall clock."""
-        return timed(run)
-
-    def meter(self) -> Meter | None:
-        """The processor's."""
-        return Rapl.found()
 
     def executed(self, artifact: Path) -> Mapping[str, Any]:
         """Kernels by type and precision, and what XNNPACK left to plain loops."""

@@ -32,7 +32,6 @@ from workers.profiling.layer_times import EMPTY
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 ACTIVATIONS = ("Clip", "Relu")
-CONSTANTS = ("Constant", "Identity")
 IR_VERSION = 8
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 INTEGERS = (TensorProto.INT8, TensorProto.UINT8)

@@ -9,14 +9,13 @@ from typing import Any
 
 import onnxruntime as ort
 
-from workers.profiling._base import FileProfiler
-from workers.profiling.energy import Meter, Rapl
+from workers.profiling._base import CpuProfiler
 from workers.profiling.runtime import execution, layer_ms, session, single_run
-from workers.profiling.timing import Run, timed
+from workers.profiling.timing import Run
 
 
 @dataclass(frozen=True)
-class OnnxRuntimeProfiler(FileProfiler):
+class OnnxRuntimeProfiler(CpuProfiler):
     """ONNX Runtime's own kernels for the CPU."""
 
     @property
@@ -29,15 +28,6 @@ class OnnxRuntimeProfiler(FileProfiler):
         """Name and version."""
         return f"onnxruntime {ort.__version__}"
 
-    @property
-    def device(self) -> str:
-        """`cpu`."""
-        return "cpu"
-
-    def converted(self, artifact: Path, folder: Path) -> Path:
-        """The file as it is."""
-        return artifact
-
     def load(self, model: Path | bytes) -> Run:
         """A session that runs once per call.
 
@@ -45,14 +35,6 @@ class OnnxRuntimeProfiler(FileProfiler):
             EvaluationError: ONNX Runtime cannot load it.
         """
         return single_run(session(model, self.n_threads))
-
-    def seconds(self, run: Run) -> float:
-        """By the wall clock."""
-        return timed(run)
-
-    def meter(self) -> Meter | None:
-        """The processor's."""
-        return Rapl.found()
 
     def executed(self, artifact: Path) -> Mapping[str, Any]:
         """Operators by type and precision."""

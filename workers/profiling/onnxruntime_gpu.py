@@ -46,10 +46,6 @@ class OnnxRuntimeGpuProfiler(FileProfiler):
         """`cuda:0`."""
         return "cuda:0"
 
-    def converted(self, artifact: Path, folder: Path) -> Path:
-        """The file as it is."""
-        return artifact
-
     def load(self, model: Path | bytes) -> Run:
         """A session that runs once per call and returns when the GPU is done.
 

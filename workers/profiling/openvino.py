@@ -13,10 +13,9 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from nas.core import EvaluationError
-from workers.profiling._base import FileProfiler
-from workers.profiling.energy import Meter, Rapl
+from workers.profiling._base import CpuProfiler
 from workers.profiling.layer_times import calm_layers
-from workers.profiling.timing import Run, timed
+from workers.profiling.timing import Run
 
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
 WEIGHTED = ("Convolution", "FullyConnected", "MatMul")
@@ -25,7 +24,7 @@ N_PROFILED = 2
 
 
 @dataclass(frozen=True)
-class OpenVinoProfiler(FileProfiler):
+class OpenVinoProfiler(CpuProfiler):
     """OpenVINO's CPU plugin, one stream, made for latency.
 
     Floats stay float32: the plugin would turn them to bfloat16 where the processor is faster so,
@@ -42,15 +41,6 @@ class OpenVinoProfiler(FileProfiler):
         """Name and version."""
         return f"openvino {ov.__version__.partition('-')[0]}"
 
-    @property
-    def device(self) -> str:
-        """`cpu`."""
-        return "cpu"
-
-    def converted(self, artifact: Path, folder: Path) -> Path:
-        """The file as it is."""
-        return artifact
-
     def load(self, model: Path | bytes) -> Run:
         """A request that is inferred once per call.
 
@@ -59,14 +49,6 @@ class OpenVinoProfiler(FileProfiler):
         """
         request = self._request(model, profiles=False)
         return lambda: request.infer()
-
-    def seconds(self, run: Run) -> float:
-        """By the wall clock."""
-        return timed(run)
-
-    def meter(self) -> Meter | None:
-        """The processor's."""
-        return Rapl.found()
 
     def executed(self, artifact: Path) -> Mapping[str, Any]:
         """Operators by type and precision, by the plugin's own profile of one run."""

@@ -50,10 +50,6 @@ class TorchCudaProfiler(FileProfiler):
         """Name of the GPU."""
         return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
 
-    def converted(self, artifact: Path, folder: Path) -> Path:
-        """The file as it is."""
-        return artifact
-
     def load(self, model: Path | bytes) -> Run:
         """A captured graph that is replayed once per call, without waiting for it.
 

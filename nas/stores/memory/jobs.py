@@ -17,20 +17,20 @@ from nas.core import (
     Job,
     JobQuery,
     JobState,
-    JobStore,
     Lease,
     NotFoundError,
     TrialStore,
 )
 from nas.core.job import ALL_JOBS
 from nas.stores import _transitions as transitions
+from nas.stores._changing import ChangingStore
 from nas.stores._checks import only_match, require_same, require_short
 from nas.stores.memory.accounts import MemoryAccountStore
 from nas.stores.memory.devices import MemoryDeviceStore
 from nas.stores.memory.trials import Log, MemoryTrialStore
 
 
-class MemoryStore(JobStore):
+class MemoryStore(ChangingStore):
     """Jobs in a dictionary. Safe for threads; gone with the process."""
 
     def __init__(self) -> None:
@@ -90,23 +90,6 @@ class MemoryStore(JobStore):
             )
             return copy.deepcopy(list(islice(found, query.limit)))
 
-    def set_state(self, job_id: str, state: JobState, message: str = "") -> Job:
-        """Move a job to `state`."""
-        return self._change(job_id, lambda job: transitions.moved(job, state, message))
-
-    def ask_for(self, job_id: str, wanted: JobState | None) -> Job:
-        """Ask for a job to be paused or cancelled; None takes the wish back."""
-        return self._change(job_id, lambda job: transitions.asked(job, wanted, time.time()))
-
-    def give_workers(self, job_id: str, n: int | None) -> Job:
-        """Let a job run at most `n` trials at once."""
-        return self._change(job_id, lambda job: transitions.with_workers(job, n))
-
-    def extend(self, job_id: str, spec: Mapping[str, Any]) -> Job:
-        """Replace the specification of a job that nobody drives."""
-        kept = copy.deepcopy(dict(spec))
-        return self._change(job_id, lambda job: transitions.extended(job, kept, time.time()))
-
     def delete_job(self, job_id: str) -> None:
         """Delete a job with its trials and events."""
         with self._lock:
@@ -114,25 +97,6 @@ class MemoryStore(JobStore):
             del self._jobs[job_id], self._logs[job_id]
             self._devices.drop_job(job_id, delete=True)
             self._by_key = {key: of for key, of in self._by_key.items() if of != job_id}
-
-    def acquire(self, job_id: str, driver: str, seconds: float, over: int | None = None) -> Lease:
-        """Take a job for `seconds`."""
-        job = self._change(
-            job_id, lambda job: transitions.acquired(job, driver, seconds, over, time.time())
-        )
-        return Lease(job_id, driver, job.fence)
-
-    def renew(self, lease: Lease, seconds: float) -> Job:
-        """Hold a lease for `seconds` from now on."""
-        return self._change(
-            lease.job_id, lambda job: transitions.renewed(job, lease, seconds, time.time())
-        )
-
-    def release(self, lease: Lease, state: JobState, message: str = "") -> Job:
-        """End a lease and move the job to `state`."""
-        return self._change(
-            lease.job_id, lambda job: transitions.released(job, lease, state, message)
-        )
 
     def trial_store(self, job_id: str, lease: Lease | None = None) -> TrialStore:
         """The trials of one job; with a lease, written only as long as it holds."""

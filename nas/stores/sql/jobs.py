@@ -17,13 +17,13 @@ from nas.core import (
     Job,
     JobQuery,
     JobState,
-    JobStore,
     Lease,
     NotFoundError,
     TrialStore,
 )
 from nas.core.job import ALL_JOBS
 from nas.stores import _transitions as transitions
+from nas.stores._changing import ChangingStore
 from nas.stores._checks import only_match, require_same, require_short
 from nas.stores.sql.accounts import SqlAccountStore
 from nas.stores.sql.connection import connect, transaction
@@ -33,7 +33,7 @@ from nas.stores.sql.rows import COLUMNS, Jobs, job_of, locked_job, values_of
 from nas.stores.sql.trials import Events, SqlTrialStore, Trials, cancel_running
 
 
-class SqlStore(JobStore):
+class SqlStore(ChangingStore):
     """Jobs in SQL; the database is created or migrated when the store is opened.
 
     Safe for threads. After a fork open a new store: connections cannot be shared. A change of a
@@ -106,47 +106,12 @@ class SqlStore(JobStore):
                 wanted = wanted.where(place < _place_of(connection, query.after))
             return [job_of(row) for row in connection.execute(wanted.limit(query.limit))]
 
-    def set_state(self, job_id: str, state: JobState, message: str = "") -> Job:
-        """Move a job to `state`."""
-        return self._change(job_id, lambda job: transitions.moved(job, state, message))
-
-    def ask_for(self, job_id: str, wanted: JobState | None) -> Job:
-        """Ask for a job to be paused or cancelled; None takes the wish back."""
-        return self._change(job_id, lambda job: transitions.asked(job, wanted, time.time()))
-
-    def give_workers(self, job_id: str, n: int | None) -> Job:
-        """Let a job run at most `n` trials at once."""
-        return self._change(job_id, lambda job: transitions.with_workers(job, n))
-
-    def extend(self, job_id: str, spec: Mapping[str, Any]) -> Job:
-        """Replace the specification of a job that nobody drives."""
-        return self._change(job_id, lambda job: transitions.extended(job, spec, time.time()))
-
     def delete_job(self, job_id: str) -> None:
         """Delete a job with its trials and events."""
         with transaction(self._engine) as connection:
             transitions.require_undriven(locked_job(connection, job_id), time.time())
             for table in (Works, Events, Trials, Jobs):
                 connection.execute(delete(table).where(table.c.job_id == job_id))
-
-    def acquire(self, job_id: str, driver: str, seconds: float, over: int | None = None) -> Lease:
-        """Take a job for `seconds`."""
-        job = self._change(
-            job_id, lambda job: transitions.acquired(job, driver, seconds, over, time.time())
-        )
-        return Lease(job_id, driver, job.fence)
-
-    def renew(self, lease: Lease, seconds: float) -> Job:
-        """Hold a lease for `seconds` from now on."""
-        return self._change(
-            lease.job_id, lambda job: transitions.renewed(job, lease, seconds, time.time())
-        )
-
-    def release(self, lease: Lease, state: JobState, message: str = "") -> Job:
-        """End a lease and move the job to `state`."""
-        return self._change(
-            lease.job_id, lambda job: transitions.released(job, lease, state, message)
-        )
 
     def trial_store(self, job_id: str, lease: Lease | None = None) -> TrialStore:
         """The trials of one job; with a lease, written only as long as it holds."""

@@ -1,4 +1,4 @@
-"""`nas benchmark`: the table, the plot and the JSON."""
+"""Strategies compared: all runs, the tables, the plot and the JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -18,8 +16,8 @@ from rich.table import Table
 from dashboard.benchmark import benchmark_page
 from nas.benchmarks.runs import BenchmarkSpec, Contest, Run
 from nas.benchmarks.statistics import Summary, curves, interval, summaries, to_json
-from nas.core import Direction, InvalidInputError
-from nas.options import check_writable, parsed
+from nas.core import Direction
+from nas.options import check_writable
 from workers.datasets import data_folder
 
 CHECKPOINTS = (50, 100, 250, 500, 1000)
@@ -27,73 +25,25 @@ PIPE_WIDTH = 160
 """Columns of what is printed to a file: no cell is cut there."""
 
 
-Space = Annotated[str, typer.Option(help="nasbench201, nasbench101, or table:PATH.npz.")]
-Objectives = Annotated[
-    list[str], typer.Option("--objective", help="metric, metric:min or metric:max.")
-]
-Names = Annotated[
-    str, typer.Option(help="Names, joined by commas; the first is what others are tested with.")
-]
-Constraints = Annotated[list[str] | None, typer.Option("--constraint", help="metric<=number.")]
-StrategyOptions = Annotated[
-    list[str] | None,
-    typer.Option("--strategy-option", help='"STRATEGY.NAME=VALUE". Repeatable.'),
-]
-Target = Annotated[
-    str | None,
-    typer.Option(
-        help="Value to reach (with several objectives the share of the true front's "
-        "hypervolume), or best for the table's best."
-    ),
-]
-Reference = Annotated[
-    list[str] | None,
-    typer.Option(help='Worst value that counts in the hypervolume, "METRIC=VALUE". Repeatable.'),
-]
-
-
-def benchmark(
-    space: Space,
-    objectives: Objectives,
-    strategies: Names = "predictor-guided,regularized-evolution,random",
-    constraints: Constraints = None,
-    strategy_options: StrategyOptions = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each strategy.")] = 20,
-    budget: Annotated[int, typer.Option(help="Queries of a run.")] = 300,
-    target: Target = None,
-    reference: Reference = None,
-    parallel: Annotated[int, typer.Option(help="Queries under way at once.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Runs at once; default: one a CPU.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster; default: start one.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="File for runs and summaries.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="HTML file for the curves.")] = None,
-) -> None:
-    """Compare strategies on a tabular space, same budgets, run in parallel on Ray."""
-    spec = BenchmarkSpec(
-        space=space,
-        objectives=tuple(objectives),
-        constraints=tuple(constraints or ()),
-        strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),
-        seeds=seeds,
-        budget=budget,
-        target=target,
-        parallel=parallel,
-        options=_by_strategy(strategy_options or []),
-        reference=_numbers("reference", reference or []),
-    )
-    _compare(spec, workers, address, json_file, plot)
-
-
-def _compare(
+def compare(
     spec: BenchmarkSpec,
     workers: int | None,
     address: str | None,
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
-    """Check everything, run, and show what came out."""
+    """Check everything, run, and show what came out.
+
+    Args:
+        spec: what is compared.
+        workers: runs at once; None for one a CPU.
+        address: of a Ray cluster; None starts one.
+        json_file: for runs and summaries; None for none.
+        plot: HTML file for the curves; None for none.
+
+    Raises:
+        InvalidInputError: anything that cannot work.
+    """
     for field, path in (("json", json_file), ("plot", plot)):
         if path is not None:
             check_writable(field, path)
@@ -203,21 +153,3 @@ def curve_table(contest: Contest, runs: Sequence[Run]) -> Table:
 def _spread(values: tuple[float, float, float], form: str) -> str:
     low, middle, high = ("never" if np.isinf(v) else f"{v:{form}}" for v in values)
     return f"{middle} ({low} to {high})"
-
-
-def _numbers(field: str, texts: Sequence[str]) -> dict[str, float]:
-    values = parsed(field, texts)
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InvalidInputError(f"{field}.{name}", value, "a number")
-    return values
-
-
-def _by_strategy(texts: Sequence[str]) -> dict[str, dict[str, object]]:
-    options: dict[str, dict[str, object]] = {}
-    for text in texts:
-        name, dot, rest = text.partition(".")
-        if not dot or "=" not in rest:
-            raise InvalidInputError("strategy-option", text, '"STRATEGY.NAME=VALUE"')
-        options.setdefault(name, {}).update(parsed("strategy-option", [rest]))
-    return options
