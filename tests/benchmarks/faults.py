@@ -111,7 +111,7 @@ FAULTS = (
     Fault(
         "PostgreSQL is stopped in a run and started again",
         "the run waits and goes on without a gap in its log",
-        "tests/nas/test_driver.py",
+        "tests/nas/test_outages.py",
         "test_postgresql_stopped_in_the_middle_of_a_run",
     ),
     Fault(

@@ -163,7 +163,7 @@ LEARNED = (
         "random search of the same processor time.",
         300,
         aim="the default never collapses in 5 seeds and beats random search at equal cost",
-        published="plain DARTS 54 %, random search 93.7 % of CIFAR-10 accuracy: NAS-Bench-201 (Dong "
+        published="plain DARTS 54 %, random search 93.7 % on CIFAR-10: NAS-Bench-201 (Dong "
         "and Yang 2020)",
     ),
     Part(
