@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 import nas
@@ -169,7 +170,10 @@ def test_a_table_needs_no_table_of_layers(workspace: Workspace) -> None:
     assert said == []
 
 
-def test_the_command_imports_lists_and_refuses(tmp_path: Path) -> None:
+def test_the_command_imports_lists_and_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.cli.devices.out", Console(width=200))
     home, file = ("--home", str(tmp_path / "home")), write(tmp_path / "npu.json")
     run = CliRunner().invoke
     done = run(app, ["devices", "import", "npu", str(file), *home])
@@ -177,7 +181,7 @@ def test_the_command_imports_lists_and_refuses(tmp_path: Path) -> None:
     assert "head" in done.output and "latency_ms, depthwise:" in done.output
     told = json.loads(run(app, ["devices", "import", "npu", str(file), "--json", *home]).stdout)
     assert told["layers"] == len(entries()) and set(told["errors"]) == set(COLUMNS)
-    listed = run(app, ["devices", *home], env={"COLUMNS": "200"}).output
+    listed = run(app, ["devices", *home]).output
     assert "npu" in listed and f"{len(entries())} layers: latency_ms, energy_mj" in listed
     Workspace.open(tmp_path / "home").store.devices().register("pi", "one", "lab", {}, 60)
     taken = run(app, ["devices", "import", "pi", str(file), *home])

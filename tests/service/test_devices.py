@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from nas.cli.commands import app
@@ -123,8 +124,9 @@ def test_waiting_for_work_ends_when_some_comes(server: Server) -> None:
 
 
 def test_an_imported_table_is_a_device_without_an_agent(
-    server: Server, client: Client, tmp_path: Path
+    server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nas.cli.devices.out", Console(width=200))
     home = server.workspace.home
     table = import_table(home, "npu", write(tmp_path / "npu.json"), [])
     agent, admin = Caller(server, Role.DEVICE), Caller(server, Role.ADMIN)
@@ -138,7 +140,7 @@ def test_an_imported_table_is_a_device_without_an_agent(
     assert admin.http.delete("/devices/npu").status_code == 409
     assert admin.http.post("/devices/npu/table", json={}).status_code == 409
     _, secret = server.workspace.store.accounts().create_token("t", "me", Role.USER)
-    environment = {"NAS_TOKEN": secret, "COLUMNS": "200"}
+    environment = {"NAS_TOKEN": secret}
     listed = CliRunner().invoke(app, ["devices", "--server", server.url], env=environment)
     assert "npu" in listed.output and "layers: latency_ms, energy_mj" in listed.output
 
