@@ -68,7 +68,7 @@ def submit(workspace: Workspace, problem: Problem) -> Job:
     """Store a checked problem as a new job.
 
     Raises:
-        UnknownNameError: a device that never registered.
+        UnknownNameError: a device that never registered nor was imported.
     """
     spec = problem.spec
     workspace.require_devices(spec)

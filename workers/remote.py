@@ -98,7 +98,8 @@ class RemoteDevices:
             about = {"candidate": key, "features": features}
             open_work = self._queued(store, published(path, self.files), {"n_runs": n_runs}, about)
         except NotFoundError as error:
-            raise EvaluationError(f"{error}: its agent never registered") from None
+            reason = "its agent never registered, and no table of that name is imported"
+            raise EvaluationError(f"{error}: {reason}") from None
         return self._awaited(store, open_work, features, sums, report)
 
     def _awaited(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -241,34 +241,31 @@ def _told(work: Work) -> dict[str, Any]:
 
 
 def _local() -> dict[str, Any]:
-    return DeviceBody(
-        name=LOCAL,
-        kind="local",
-        description=ABOUT_LOCAL,
-        owner="",
-        is_live=True,
-        last_seen=None,
-        registered_at=None,
-        waiting=0,
-        done=0,
-        facts={},
-    ).model_dump()
+    return _without_agent(LOCAL, "local", ABOUT_LOCAL, {})
 
 
 def _imported(table: ImportedTable) -> dict[str, Any]:
     summary = table.summary
     bits = [" ".join(map(str, summary[name])) for name in ("weight_bits", "input_bits")]
+    about = f"imported table of {summary['layers']:,} layers, {bits[0]} by {bits[1]} bits"
+    return _without_agent(table.device, "table", about, summary)
+
+
+def _without_agent(
+    name: str, kind: Literal["local", "table"], description: str, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """A device that is always there, and for which nothing is queued."""
     return DeviceBody(
-        name=table.device,
-        kind="table",
-        description=f"imported table of {summary['layers']:,} layers, {bits[0]} by {bits[1]} bits",
+        name=name,
+        kind=kind,
+        description=description,
         owner="",
         is_live=True,
         last_seen=None,
         registered_at=None,
         waiting=0,
         done=0,
-        facts=summary,
+        facts=facts,
     ).model_dump()
 
 

@@ -110,6 +110,11 @@ def main() -> None:
         print(f"largest network alone for as many epochs: {largest.result():.0f} s; ", end="")
         kept = " (or what was kept of it took to read)" if CACHE else ""
         print(f"the supernet costs {cost / largest.result():.2f} of it{kept}")
+    summarise(found)
+
+
+def summarise(found: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Mean tau by recipe, and in how many seeds it is above uniform paths."""
     for name, values in found.items():
         pairs = list(zip(values, found["uniform path"], strict=True))
         wins = [sum(ours[i] > theirs[i] for ours, theirs in pairs) for i in range(len(METRICS))]

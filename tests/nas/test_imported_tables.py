@@ -111,7 +111,9 @@ def test_python_names_it_like_any_device(workspace: Workspace) -> None:
         home=workspace.home,
         progress=False,
     )
-    require_told(workspace, [model.trial for model in front])
+    (model,) = front
+    assert model.trial.metrics["latency_ms@npu"] > 0
+    require_told(workspace, [model.trial])
 
 
 def test_layers_depend_on_the_candidate_alone() -> None:
